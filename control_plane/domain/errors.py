@@ -35,12 +35,12 @@ class InvalidArgument(DomainError):
 
 class PolicyNotFound(DomainError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"policy {name!r} does not exist", policy=name)
+        super().__init__(f"policy {name!r} does not exist", name=name)
 
 
 class PolicyExists(DomainError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"policy {name!r} exists already; update it, or choose another name", policy=name)
+        super().__init__(f"policy {name!r} exists already; update it, or choose another name", name=name)
 
 
 class EtagMismatch(DomainError):
@@ -51,6 +51,147 @@ class EtagMismatch(DomainError):
             f"{resource} has changed since it was read: it is at etag {current!r}, the request says {sent!r}; "
             "read it again and decide anew",
             resource=resource,
-            sent_etag=sent,
-            current_etag=current,
+            etag=current,
         )
+
+
+class CatalogNotFound(DomainError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"catalog {name!r} is not registered", catalog=name)
+
+
+class CatalogExists(DomainError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"catalog {name!r} is registered already; update it, or choose another name", catalog=name)
+
+
+class CatalogInUse(DomainError):
+    """Operations of the catalog are unfinished, so what it points at must not change under them."""
+
+    def __init__(self, name: str, *, operations: int) -> None:
+        super().__init__(
+            f"catalog {name!r} has {operations} unfinished operations; wait for them or cancel them, then ask again",
+            catalog=name,
+            operations=str(operations),
+        )
+
+
+class TableNotFound(DomainError):
+    def __init__(self, table: str) -> None:
+        super().__init__(f"table {table} does not exist", table=table)
+
+
+class OperationNotFound(DomainError):
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"operation {operation!r} does not exist, or is past its retention", operation=operation)
+
+
+class ExecutorNotFound(DomainError):
+    def __init__(self, executor: str) -> None:
+        super().__init__(f"executor {executor!r} is not known", executor=executor)
+
+
+class ExecutorLeaving(DomainError):
+    def __init__(self, executor: str) -> None:
+        super().__init__(
+            f"executor {executor!r} drains because it is stopping; it cannot be given work again", executor=executor
+        )
+
+
+class RequestIdReused(DomainError):
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"request id {request_id!r} was used for another request in the last 24 hours; a new request needs a new id",
+            request_id=request_id,
+        )
+
+
+class NoGoverningPolicy(DomainError):
+    def __init__(self, table: str, *, operation_types: str) -> None:
+        super().__init__(
+            f"no enabled policy that matches {table} configures {operation_types}; apply one, or name a policy",
+            table=table,
+        )
+
+
+class PolicyDisabled(DomainError):
+    def __init__(self, policy: str) -> None:
+        super().__init__(f"policy {policy!r} is disabled; enable it or name another", policy=policy)
+
+
+class PatternMismatch(DomainError):
+    def __init__(self, policy: str, *, pattern: str, table: str) -> None:
+        super().__init__(
+            f"the pattern {pattern!r} of policy {policy!r} does not match {table}", policy=policy, table=table
+        )
+
+
+class OperationFinished(DomainError):
+    def __init__(self, operation: str, state: str) -> None:
+        super().__init__(f"operation {operation} is {state} already", operation=operation, state=state)
+
+
+class OperationNotFinished(DomainError):
+    def __init__(self, operation: str, state: str) -> None:
+        super().__init__(
+            f"operation {operation} is {state}; only a finished one is retried", operation=operation, state=state
+        )
+
+
+class OperationNotRetryable(DomainError):
+    def __init__(self, operation: str, *, state: str, why: str) -> None:
+        super().__init__(f"operation {operation} cannot be retried: {why}", operation=operation, state=state)
+
+
+class NoExecutor(DomainError):
+    """Nobody is attached who could look, or nobody took the look in time."""
+
+    def __init__(self, catalog: str, *, wanted: str) -> None:
+        super().__init__(
+            f"no executor could {wanted} for catalog {catalog!r} in time; see `floe executor list`", catalog=catalog
+        )
+
+
+class CatalogUnreachable(DomainError):
+    def __init__(self, catalog: str, *, why: str) -> None:
+        super().__init__(f"catalog {catalog!r} could not be read: {why}", catalog=catalog)
+
+
+class ObservationTimeout(DomainError):
+    def __init__(self, catalog: str, *, wanted: str) -> None:
+        super().__init__(f"an executor took the request to {wanted} and did not answer in time", catalog=catalog)
+
+
+class CursorExpired(DomainError):
+    def __init__(self) -> None:
+        super().__init__(
+            "the watch cursor is past retention or of another database; list again and watch from the list's cursor"
+        )
+
+
+class ProtocolVersionUnsupported(DomainError):
+    def __init__(self, *, spoken: int, supported: str) -> None:
+        super().__init__(
+            f"the executor speaks protocol {spoken}, this control plane {supported}; upgrade the older of the two",
+            spoken=str(spoken),
+            supported=supported,
+        )
+
+
+class SessionSuperseded(DomainError):
+    """The executor has a newer session; messages of this one change nothing."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__("the executor has a newer session; this one is over", session=session)
+
+
+class StoreUnavailable(DomainError):
+    """The store did not answer; whether the change was made is not known unless the request carried a request id."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the store did not answer ({why}); try again, with the same request id if it is a change")
+
+
+class TooManyRequests(DomainError):
+    def __init__(self, *, limit: str) -> None:
+        super().__init__(f"too many calls at once ({limit}); slow down and try again", limit=limit)

@@ -59,7 +59,7 @@ class TableName:
         for part in parts:
             if len(part) > MAX_PART_LENGTH:
                 raise ValueError(f"a name has at most {MAX_PART_LENGTH} characters, {part[:32]!r}… has {len(part)}")
-            if any(ord(character) < 32 or ord(character) == 127 for character in part):
+            if not is_clean(part):
                 raise ValueError(f"a name holds no control characters, {part[:64]!r} does")
 
     @property
@@ -89,6 +89,13 @@ class Part:
 
     text: str
     quoted: bool = False
+
+
+def is_clean(text: str) -> bool:
+    """Whether the text can stand in any log, query or message: no control characters, no lone surrogates."""
+    return not any(
+        character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in text
+    )
 
 
 def quoted(part: str) -> str:
@@ -122,6 +129,8 @@ def _part_at(text: str, start: int) -> tuple[Part, int]:
         part = text[start:end]
         if '"' in part:
             raise ValueError(f"{text!r} has a double quote inside a part; quote the whole part and double the quote")
+        if part != part.strip():
+            raise ValueError(f"{text!r} has white space around {part.strip()!r}; remove it, or quote the part")
         return Part(part), end
     pieces: list[str] = []
     position = start + 1
