@@ -39,7 +39,7 @@ class Resolution:
 
 
 def resolve(policies: Iterable[Policy], table: TableName, operation_type: OperationType) -> Resolution:
-    """Among enabled policies that match and configure: highest priority, closest pattern, latest created, first name."""
+    """Of the enabled that match and configure: highest priority, closest pattern, latest created, first by name."""
     enabled: list[tuple[Policy, Specificity]] = []
     disabled: list[Loser] = []
     for policy in policies:
