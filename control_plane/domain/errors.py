@@ -101,7 +101,7 @@ class ExecutorLeaving(DomainError):
 class RequestIdReused(DomainError):
     def __init__(self, request_id: str) -> None:
         super().__init__(
-            f"request id {request_id!r} was used for another request in the last 24 hours; a new request needs a new id",
+            f"request id {request_id!r} was used for another request in the last 24 hours; use a new one",
             request_id=request_id,
         )
 

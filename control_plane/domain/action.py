@@ -1,0 +1,57 @@
+"""What an operation will be told to do: a policy's config with its relative ages made absolute when the operation is
+planned.
+
+An action is a plain mapping with the field names and the JSON form of the assignment on the wire. Unset fields are
+absent, so that the engine's and the table's own defaults hold. Its instants never move forward again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from control_plane.domain.identifiers import OperationType
+from control_plane.domain.operations_config import ExpireSnapshotsConfig, RewriteDataFilesConfig
+from control_plane.domain.policy import Policy
+
+
+def plan_action(
+    policy: Policy, kind: OperationType, *, now: datetime, snapshot_age_floor: timedelta
+) -> Mapping[str, Any]:
+    """The action of type `kind` under `policy`, planned at `now`. Raises ValueError if the policy does not configure
+    it.
+    """
+    match policy.spec.config(kind):
+        case RewriteDataFilesConfig() as rewrite:
+            return _rewrite_data_files(rewrite, now)
+        case ExpireSnapshotsConfig() as expire:
+            return _expire_snapshots(expire, now, snapshot_age_floor)
+        case None:
+            raise ValueError(f"policy {policy.name} does not configure {kind}")
+        case other:
+            assert_never(other)
+
+
+def _rewrite_data_files(config: RewriteDataFilesConfig, now: datetime) -> Mapping[str, Any]:
+    action = config.model_dump(mode="json", exclude_none=True, exclude={"only_closed_partitions_after"})
+    # Unset means false on the wire, and this one is true by default.
+    action["use_starting_sequence_number"] = config.use_starting_sequence_number is not False
+    action["strategy"] = config.effective_strategy.value
+    if config.only_closed_partitions_after is not None:
+        action["only_closed_partitions_before"] = _instant(now - config.only_closed_partitions_after.length)
+    return action
+
+
+def _expire_snapshots(config: ExpireSnapshotsConfig, now: datetime, floor: timedelta) -> Mapping[str, Any]:
+    return {
+        "older_than": _instant(now - config.effective_max_snapshot_age(floor=floor)),
+        "retain_last": config.effective_retain_last,
+        "floor": _instant(now - floor),
+        "clean_expired_metadata": config.clean_expired_metadata is True,
+        "snapshot_ids": [str(snapshot) for snapshot in config.expire_snapshot_ids],
+    }
+
+
+def _instant(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,62 @@
+"""A registered Iceberg catalog, and the tables that are known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from control_plane.domain.health import HealthReport
+from control_plane.domain.identifiers import CatalogName, OperationId, TableName, TableUuid
+
+
+class CatalogType(StrEnum):
+    REST = "REST"
+    JDBC = "JDBC"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A registered catalog. It names secrets and holds none; `generation` rises when URI or warehouse change."""
+
+    name: CatalogName
+    type: CatalogType
+    uri: str
+    create_time: datetime
+    update_time: datetime
+    warehouse: str = ""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    max_concurrent_operations: int = 0
+    generation: int = 1
+    revision: int = 1
+    """Rises with every change; the etag."""
+    last_list_time: datetime | None = None
+    last_list_error: str = ""
+
+
+class TableState(StrEnum):
+    PRESENT = "PRESENT"
+    MISSING = "MISSING"
+    REPLACED = "REPLACED"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One Iceberg table as last seen: its identity is (catalog, UUID), its name an attribute.
+
+    A table that a listing named and nobody loaded yet has no UUID; it is known by its name alone.
+    """
+
+    name: TableName
+    uuid: TableUuid
+    location: str
+    first_seen_time: datetime
+    last_seen_time: datetime
+    metadata_location: str = ""
+    format_version: int = 0
+    state: TableState = TableState.PRESENT
+    health: HealthReport | None = None
+    active_operation: OperationId | None = None

@@ -1,0 +1,156 @@
+"""Read-only looks at catalogs and tables: what is asked of an executor, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from control_plane.domain.health import HealthMetrics
+from control_plane.domain.identifiers import (
+    CatalogName,
+    ExecutorId,
+    ObservationId,
+    OperationId,
+    OperationType,
+    SessionId,
+    TableName,
+    TableUuid,
+)
+from control_plane.domain.operation import Finding, VerificationVerdict
+
+
+class ObservationKind(StrEnum):
+    LIST_TABLES = "LIST_TABLES"
+    LOAD_TABLE = "LOAD_TABLE"
+    CHECK_CATALOG = "CHECK_CATALOG"
+    INSPECT_TABLE = "INSPECT_TABLE"
+    GATHER_EVIDENCE = "GATHER_EVIDENCE"
+    VERIFY_OPERATION = "VERIFY_OPERATION"
+
+
+class ObservationState(StrEnum):
+    OPEN = "OPEN"
+    LEASED = "LEASED"
+    DONE = "DONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What an attempt writes into the summary of every snapshot that it commits."""
+
+    operation: OperationId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationRequest:
+    """What to look at. `stamps`, `expiring`, `retained` and `base_*` are for evidence and verification only."""
+
+    kind: ObservationKind
+    catalog: CatalogName
+    table: TableName | None = None
+    table_uuid: TableUuid | None = None
+    location: str = ""
+    operation: OperationId | None = None
+    operation_type: OperationType | None = None
+    lapse: int = 0
+    """GATHER_EVIDENCE: the entry into RECONCILING that the evidence will belong to."""
+    stamps: Sequence[Stamp] = ()
+    expiring: Sequence[int] = ()
+    retained: Sequence[int] = ()
+    base_snapshot: int | None = None
+    base_metadata_location: str = ""
+    small_file_size_bytes: int = 0
+    large_file_size_bytes: int = 0
+
+    @property
+    def target(self) -> str:
+        """At most one open observation per (kind, target): callers join it."""
+        if self.operation is not None:
+            return f"operation {self.operation} {self.lapse}"
+        return f"table {self.table}" if self.table is not None else f"catalog {self.catalog}"
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationError:
+    """`kind`: NOT_FOUND, UNAVAILABLE, INVALID, TIMEOUT, NO_EXECUTOR or INTERNAL."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableNames:
+    """A catalog's tables by name; `complete` if every namespace was listed to its end."""
+
+    names: Sequence[TableName]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTable:
+    uuid: TableUuid
+    location: str
+    metadata_location: str
+    format_version: int
+    current_snapshot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogChecks:
+    checks: Sequence[Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    table: LoadedTable
+    metrics: HealthMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class StampedSnapshot:
+    snapshot: int
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Which snapshots carry a stamp, and which of the snapshots planned to go are still there."""
+
+    table: LoadedTable
+    snapshots: Sequence[StampedSnapshot]
+    present: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    verdict: VerificationVerdict
+    findings: Sequence[Finding]
+
+
+Answer = ObservationError | TableNames | LoadedTable | CatalogChecks | Measurements | Evidence | Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look: a row from the request to its answer, handed out under a rising epoch."""
+
+    id: ObservationId
+    request: ObservationRequest
+    create_time: datetime
+    deadline: datetime
+    timeout: timedelta
+    """How long one executor may take."""
+    state: ObservationState = ObservationState.OPEN
+    epoch: int = 0
+    executor: ExecutorId | None = None
+    session: SessionId | None = None
+    lease_expire_time: datetime | None = None
+    begin_time: datetime | None = None
+    """When the reading of the answer began, by the database's clock: no earlier than the hand-out."""
+    not_before: datetime | None = None
+    traceparent: str = ""
+    answer: Answer | None = None
+    finish_time: datetime | None = None

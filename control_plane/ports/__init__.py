@@ -1,0 +1,3 @@
+"""What the services need of the world. Adapters satisfy these by shape; `tests/contract` is the full statement of the
+stores' behaviour.
+"""

@@ -1,0 +1,1 @@
+"""Use cases: they decide and call ports; no wire and no SQL here."""

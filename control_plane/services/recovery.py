@@ -1,0 +1,329 @@
+"""What has to happen to operations without anybody asking: missed acks, lapsed leases, evidence, verification,
+deadlines.
+
+Any replica may do any of it at any time: each step is a decision under the operation's row lock, judged by the store's
+clock, and one that is no longer due changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from control_plane.domain import decisions
+from control_plane.domain.decisions import EvidenceFound, Rules
+from control_plane.domain.errors import OperationNotFound
+from control_plane.domain.evidence import judge
+from control_plane.domain.identifiers import OperationId
+from control_plane.domain.observation import (
+    Evidence,
+    LoadedTable,
+    Observation,
+    ObservationError,
+    ObservationKind,
+    ObservationRequest,
+    Stamp,
+    TableNames,
+    Verdict,
+)
+from control_plane.domain.operation import (
+    Change,
+    Effects,
+    FailureClass,
+    Finding,
+    Operation,
+    OperationState,
+    Outcome,
+    Verification,
+    VerificationVerdict,
+)
+from control_plane.ports.operations import Due, OperationFilter
+from control_plane.ports.records import Clock, Store
+from control_plane.services.triggering import remember
+
+logger = structlog.get_logger(__name__)
+
+_BATCH: Final = 100
+_ASK_AGAIN: Final = timedelta(seconds=10)
+_LOOK_TIMEOUT: Final = timedelta(minutes=5)
+
+
+class RecoveryService:
+    """Sweeps what is due, and acts on the answers of evidence and verification."""
+
+    def __init__(self, store: Store, clock: Clock, *, rules: Rules) -> None:
+        self._store = store
+        self._clock = clock
+        self._rules = rules
+        self._started: float | None = None
+        self._steps: Mapping[Due, Callable[[OperationId], Awaitable[Operation | None]]] = {
+            Due.UNACKED: self._return_to_queue,
+            Due.LAPSED: self._lapse,
+            Due.EVIDENCE: self._ask_for_evidence,
+            Due.RECONCILE_OVERDUE: self._give_up_reconciling,
+            Due.VERIFY: self._ask_for_verification,
+            Due.VERIFY_OVERDUE: self._give_up_verifying,
+            Due.EXPIRED: self._expire,
+            Due.WITHDRAWN: self._withdraw,
+        }
+
+    async def sweep(self) -> int:
+        """One pass over what is due; how many operations were changed. One bad row never stops the others."""
+        if self._started is None:
+            self._started = self._clock.monotonic()
+        changed = 0
+        for reason in sorted(await self._store.operations.due_now()):
+            if reason is Due.LAPSED and not self._settled():
+                continue
+            for operation in await self._store.operations.due(reason, limit=_BATCH):
+                changed += await self._one(reason, operation)
+        if changed:
+            self._store.hints.give("events")
+            self._store.hints.give("operations")
+        return changed
+
+    async def act_on_answers(self) -> int:
+        """Use the answers that have come in; how many."""
+        kinds = (
+            ObservationKind.GATHER_EVIDENCE,
+            ObservationKind.VERIFY_OPERATION,
+            ObservationKind.LIST_TABLES,
+            ObservationKind.LOAD_TABLE,
+        )
+        answered = await self._store.observations.answered(kinds, limit=_BATCH)
+        for observation in answered:
+            try:
+                await self._use(observation)
+            except Exception:
+                logger.exception("answer.unusable", observation=observation.id, kind=observation.request.kind)
+            await self._store.observations.used(observation.id)
+        if answered:
+            self._store.hints.give("events")
+            self._store.hints.give("operations")
+        return len(answered)
+
+    async def sweep_observations(self) -> None:
+        """Hand out again what nobody answered; end what is past its deadline."""
+        if await self._store.observations.sweep():
+            self._store.hints.give("answers")
+
+    def _settled(self) -> bool:
+        # A replica that was away cannot tell silence of an executor from its own: it waits one TTL.
+        return (
+            self._started is not None
+            and self._clock.monotonic() - self._started >= self._rules.lease_ttl.total_seconds()
+        )
+
+    async def _one(self, reason: Due, operation: OperationId) -> bool:
+        try:
+            return await self._steps[reason](operation) is not None
+        except OperationNotFound:
+            return False
+        except Exception:
+            logger.exception("sweep.step_failed", reason=reason, operation=operation)
+            return False
+
+    # -- leases
+
+    async def _return_to_queue(self, operation: OperationId) -> Operation | None:
+        return await self._store.operations.change(
+            operation,
+            lambda op, now: decisions.returned(op, now, reason="not acknowledged in time", rules=self._rules),
+            due=Due.UNACKED,
+        )
+
+    async def _lapse(self, operation: OperationId) -> Operation | None:
+        lapsed = await self._store.operations.change(
+            operation, lambda op, now: decisions.lapsed(op, now, rules=self._rules), due=Due.LAPSED
+        )
+        if lapsed is not None:
+            logger.warning("lease.lapsed", operation=operation, executor=lapsed.executor, epoch=lapsed.epoch)
+        return lapsed
+
+    # -- evidence
+
+    async def _ask_for_evidence(self, operation_id: OperationId) -> Operation | None:
+        operation = await self._store.operations.get(operation_id)
+        if operation.state is not OperationState.RECONCILING:
+            return None
+        request = ObservationRequest(
+            ObservationKind.GATHER_EVIDENCE,
+            operation.catalog,
+            table=operation.table,
+            table_uuid=operation.table_uuid,
+            location=operation.location,
+            operation=operation.id,
+            operation_type=operation.type,
+            lapse=operation.lapse,
+            stamps=(Stamp(operation.id, operation.epoch),),
+            expiring=operation.plan.expiring_snapshots if operation.plan else (),
+        )
+        await self._open(request, operation, within=self._rules.reconcile_within)
+        return None
+
+    async def _use_evidence(self, observation: Observation) -> None:
+        request, answer = observation.request, observation.answer
+        if request.operation is None:
+            return
+
+        def decide(operation: Operation, now: datetime) -> Change | None:
+            if operation.state is not OperationState.RECONCILING or operation.lapse != request.lapse:
+                return None
+            if not _began_after(observation, operation.evidence_not_before):
+                return decisions.asked_later(operation, now, timedelta())
+            match answer:
+                case Evidence():
+                    found = judge(operation, answer)
+                case ObservationError(kind="NOT_FOUND"):
+                    found = EvidenceFound(
+                        Effects.UNKNOWN, Outcome.PARTIAL, detail="the table is gone; what was done to it cannot be read"
+                    )
+                case _:
+                    # Nobody can say now: keep asking until the reconcile deadline.
+                    return decisions.asked_later(operation, now, _ASK_AGAIN)
+            return decisions.evidence_read(operation, now, lapse=request.lapse, found=found, rules=self._rules)
+
+        operation = await self._store.operations.change(request.operation, decide)
+        if operation is not None and operation.state is not OperationState.RECONCILING:
+            logger.info("evidence.decided", operation=operation.id, state=operation.state, effects=operation.effects)
+
+    async def _give_up_reconciling(self, operation: OperationId) -> Operation | None:
+        return await self._store.operations.change(operation, decisions.reconcile_overdue, due=Due.RECONCILE_OVERDUE)
+
+    # -- verification
+
+    async def _ask_for_verification(self, operation_id: OperationId) -> Operation | None:
+        operation = await self._store.operations.get(operation_id)
+        if operation.state is not OperationState.VERIFYING:
+            return None
+        attempts = await self._store.operations.attempts(operation_id)
+        plan = operation.plan
+        request = ObservationRequest(
+            ObservationKind.VERIFY_OPERATION,
+            operation.catalog,
+            table=operation.table,
+            table_uuid=operation.table_uuid,
+            location=operation.location,
+            operation=operation.id,
+            operation_type=operation.type,
+            lapse=operation.attempt,
+            stamps=tuple(
+                Stamp(operation.id, epoch) for epoch in dict.fromkeys((*(a.epoch for a in attempts), operation.epoch))
+            ),
+            expiring=plan.expiring_snapshots if plan else (),
+            retained=plan.retained_snapshots if plan else (),
+            base_snapshot=plan.base_snapshot if plan else None,
+            base_metadata_location=plan.base_metadata_location if plan else "",
+        )
+        await self._open(request, operation, within=self._rules.verify_within)
+        return None
+
+    async def _use_verdict(self, observation: Observation) -> None:
+        request, answer = observation.request, observation.answer
+        if request.operation is None:
+            return
+
+        def decide(operation: Operation, now: datetime) -> Change | None:
+            if operation.state is not OperationState.VERIFYING or operation.attempt != request.lapse:
+                return None
+            match answer:
+                case Verdict(verdict, findings):
+                    verification = Verification(verdict, findings, now)
+                case ObservationError(kind="NOT_FOUND" | "INVALID", message=message):
+                    verification = Verification(
+                        VerificationVerdict.UNVERIFIED, (Finding("readable", False, message),), now
+                    )
+                case _:
+                    return None  # Asked again by the next sweep, until the verify deadline.
+            return decisions.verified(operation, now, verification=verification, rules=self._rules)
+
+        operation = await self._store.operations.change(request.operation, decide)
+        if (
+            operation is not None
+            and operation.failure is not None
+            and operation.failure.kind is FailureClass.VERIFICATION
+        ):
+            logger.error("verification.failed", operation=operation.id, table=str(operation.table))
+            await self._stop_run(operation)
+
+    async def _give_up_verifying(self, operation: OperationId) -> Operation | None:
+        return await self._store.operations.change(
+            operation, lambda op, now: decisions.verify_overdue(op, now, rules=self._rules), due=Due.VERIFY_OVERDUE
+        )
+
+    async def _stop_run(self, failed: Operation) -> None:
+        """Nothing destructive follows a table that is not as it should be."""
+        waiting = OperationFilter(run=failed.run_id, states=(OperationState.QUEUED,))
+        page = await self._store.operations.list(waiting, after=None, limit=_BATCH)
+        for operation in page.operations:
+            await self._store.operations.change(
+                operation.id,
+                lambda op, now: (
+                    decisions.skipped(op, now, reason="quarantined") if op.state is OperationState.QUEUED else None
+                ),
+            )
+
+    # -- the queue
+
+    async def _expire(self, operation: OperationId) -> Operation | None:
+        return await self._store.operations.change(operation, decisions.expired, due=Due.EXPIRED)
+
+    async def _withdraw(self, operation: OperationId) -> Operation | None:
+        return await self._store.operations.change(
+            operation, lambda op, now: decisions.skipped(op, now, reason="policy_withdrawn"), due=Due.WITHDRAWN
+        )
+
+    # -- looks
+
+    async def _open(self, request: ObservationRequest, operation: Operation, *, within: timedelta) -> None:
+        await self._store.observations.open(
+            request,
+            within=within,
+            timeout=min(within, _LOOK_TIMEOUT),
+            not_before=operation.evidence_not_before,
+            traceparent=operation.traceparent,
+        )
+        self._store.hints.give("observations")
+
+    async def _use(self, observation: Observation) -> None:
+        request = observation.request
+        match request.kind:
+            case ObservationKind.GATHER_EVIDENCE:
+                await self._use_evidence(observation)
+            case ObservationKind.VERIFY_OPERATION:
+                await self._use_verdict(observation)
+            case ObservationKind.LIST_TABLES:
+                await self._use_listing(observation)
+            case ObservationKind.LOAD_TABLE:
+                await self._use_load(observation)
+            case ObservationKind.CHECK_CATALOG | ObservationKind.INSPECT_TABLE:
+                pass  # Whoever asked is waiting for it.
+
+    async def _use_load(self, observation: Observation) -> None:
+        table = observation.request.table
+        match observation.answer:
+            case LoadedTable() as loaded if table is not None:
+                await remember(self._store, table, loaded)
+            case ObservationError(kind="NOT_FOUND") if table is not None:
+                await self._store.tables.missing(table)
+            case _:
+                pass  # Nothing was learnt; the next look may.
+
+    async def _use_listing(self, observation: Observation) -> None:
+        catalog = observation.request.catalog
+        match observation.answer:
+            case TableNames(names, complete):
+                await self._store.tables.listed(catalog, names)
+                error = "" if complete else "some namespaces could not be listed"
+            case ObservationError(message=message):
+                error = message
+            case _:
+                return
+        await self._store.catalogs.record_listing(catalog, error=error)
+
+
+def _began_after(observation: Observation, instant: datetime | None) -> bool:
+    return instant is None or (observation.begin_time is not None and observation.begin_time >= instant)
