@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from floe.v1 import policy_pb2 as pb
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from control_plane.domain.policy import Policy
+from floe.v1 import policy_pb2 as pb
 
 _KEPT_BY_FLOE: Final = frozenset({"generation", "etag", "create_time", "update_time"})
 
