@@ -1,0 +1,1 @@
+"""Read-only looks at catalogs and tables, each in a worker process of its own; nothing here changes a table."""
