@@ -166,12 +166,11 @@ def messy_table(
     written = 0
     for commit in range(commits):
         until = rounds * (commit + 1) // commits
-        with table.transaction() as transaction:
-            # Each round becomes one file in each partition, all of them in one snapshot.
-            with transaction.update_snapshot().fast_append() as append:
-                for number in range(written, until):
-                    for data_file in _written(transaction, messy_rows(number * per_round, per_round, partitions)):
-                        append.append_data_file(data_file)
+        # Each round becomes one file in each partition, all of them in one snapshot.
+        with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
+            for number in range(written, until):
+                for data_file in _written(transaction, messy_rows(number * per_round, per_round, partitions)):
+                    append.append_data_file(data_file)
         written = until
     return table
 
