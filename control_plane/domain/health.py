@@ -65,6 +65,8 @@ class HealthMetrics:
     delete_file_count: Metric = UNKNOWN
     position_delete_file_count: Metric = UNKNOWN
     equality_delete_file_count: Metric = UNKNOWN
+    deletion_vector_count: Metric = UNKNOWN
+    delete_bytes: Metric = UNKNOWN
     snapshot_count: Metric = UNKNOWN
     oldest_snapshot_time_ms: Metric = UNKNOWN
     newest_snapshot_time_ms: Metric = UNKNOWN

@@ -21,6 +21,7 @@ from control_plane.domain.duration import IsoDuration
 from control_plane.domain.identifiers import MAX_PART_LENGTH, is_clean
 from control_plane.domain.row_filter import check_filter
 
+MAIN_BRANCH: Final = "main"
 MAX_COLUMNS: Final = 100
 MAX_SNAPSHOT_IDS: Final = 1_000
 MAX_CONCURRENT_FILE_GROUP_REWRITES: Final = 1_000
@@ -157,6 +158,13 @@ class RewriteDataFilesConfig(Document):
             yield "zOrderColumns", f"names {repeated!r} more than once"
         if repeated := _repeated(self.sort_order, key=_sort_column):
             yield "sortOrder", f"sorts by the column of {repeated!r} more than once"
+        if self.branch not in (None, MAIN_BRANCH):
+            for field, value in (
+                ("onlyClosedPartitionsAfter", self.only_closed_partitions_after),
+                ("removeDanglingDeletes", self.remove_dangling_deletes),
+            ):
+                if value:
+                    yield field, f"works on the branch {MAIN_BRANCH} only, and the branch is {self.branch!r}"
         yield from _ascending(
             ("minFileSizeBytes", self.min_file_size_bytes),
             ("targetFileSizeBytes", self.target_file_size_bytes),

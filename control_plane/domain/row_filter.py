@@ -18,8 +18,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 MAX_FILTER_LENGTH: Final = 10_000
-_MAX_PARENTHESES: Final = 50
-_COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
+_MAX_NESTING: Final = 30
 _PREFIX: Final = re.compile(r"[^%_\\]+%")
 _QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`", re.DOTALL)
 _SAMPLE: Final = 80
@@ -32,17 +31,23 @@ def check_filter(text: str) -> None:
     if len(text) > MAX_FILTER_LENGTH:
         raise ValueError(f"a filter has at most {MAX_FILTER_LENGTH} characters, this one has {len(text)}")
     _check_nesting(text)
-    pending = [_parse(text)]
+    # With a stack of its own: a chain of a thousand ANDs is as deep a tree, but not nested.
+    pending = [(_parse(text), 0)]
     while pending:
-        pending.extend(_check_node(pending.pop()))
+        node, depth = pending.pop()
+        depth += isinstance(node, exp.Not | exp.Paren)
+        if depth > _MAX_NESTING:
+            raise ValueError(f"the filter nests NOT and parentheses more than {_MAX_NESTING} deep")
+        pending.extend((below, depth) for below in _check_node(node))
 
 
 def _check_nesting(text: str) -> None:
+    """Refuse what would take the parser, which descends for each parenthesis, too deep."""
     depth = 0
     for character in _QUOTED.sub("", text):
         depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth > _MAX_PARENTHESES:
-            raise ValueError(f"the filter nests parentheses more than {_MAX_PARENTHESES} deep")
+        if depth > _MAX_NESTING:
+            raise ValueError(f"the filter nests parentheses more than {_MAX_NESTING} deep")
 
 
 def _parse(text: str) -> exp.Expr:

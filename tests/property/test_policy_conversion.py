@@ -69,7 +69,7 @@ rewrites = st.builds(
             "remove_dangling_deletes": st.booleans(),
             "output_spec_id": st.integers(0, 9),
             "max_files_to_rewrite": int32,
-            "branch": words,
+            "branch": st.just("main"),
             "only_closed_partitions_after": durations,
         },
     ),

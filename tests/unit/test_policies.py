@@ -41,7 +41,7 @@ EVERYTHING: dict[str, Any] = {
         "removeDanglingDeletes": True,
         "outputSpecId": 0,
         "maxFilesToRewrite": 2**31 - 1,
-        "branch": "audit branch",
+        "branch": "main",
         "onlyClosedPartitionsAfter": "PT36H",
     },
     "expireSnapshots": {"retainLast": 1, "maxSnapshotAge": "PT1H", "cleanExpiredMetadata": True},
@@ -64,7 +64,7 @@ def test_what_is_written_is_what_is_read_back_in_full() -> None:
 
 
 def test_every_field_of_both_configs_is_read_back() -> None:
-    others = {"strategy": "ZORDER", "zOrderColumns": ["a", "b c"]}
+    others = {"strategy": "ZORDER", "zOrderColumns": ["a", "b c"], "branch": "audit branch"}
     document = MINIMAL | {"rewriteDataFiles": others, "expireSnapshots": {"expireSnapshotIds": [1, 2**63 - 1]}}
 
     assert accept(document).document == document
@@ -258,6 +258,8 @@ def test_a_wrong_value_of_expire_snapshots_is_refused_at_its_path(field: str, va
         ({"minFileSizeBytes": 5, "targetFileSizeBytes": 5}, {"targetFileSizeBytes"}),
         ({"targetFileSizeBytes": 5, "maxFileSizeBytes": 5}, {"maxFileSizeBytes"}),
         ({"minFileSizeBytes": 5, "maxFileSizeBytes": 4}, {"maxFileSizeBytes"}),
+        ({"branch": "audit", "removeDanglingDeletes": True}, {"removeDanglingDeletes"}),
+        ({"branch": "audit", "onlyClosedPartitionsAfter": "P1D"}, {"onlyClosedPartitionsAfter"}),
     ],
 )
 def test_a_rule_across_fields_is_reported_at_the_field_to_change(config: dict[str, Any], paths: set[str]) -> None:

@@ -55,7 +55,7 @@ def test_a_star_takes_everything_but_the_name() -> None:
 def test_an_update_leaves_the_current_document_alone() -> None:
     before = repr(CURRENT)
 
-    update({"expireSnapshots": {"retainLast": 9}, "tags": {}}, "expire_snapshots.retain_last", "tags")
+    update({"expireSnapshots": {"retainLast": 9}, "tags": {}}, "tags", "expire_snapshots.retain_last")
 
     assert repr(CURRENT) == before
 

@@ -24,6 +24,8 @@ from control_plane.domain.row_filter import MAX_FILTER_LENGTH, check_filter
         "note = 'it\\'s (((( not nested'",
         "date > '2026-01-01'",
         " AND ".join(["a = 1"] * 1_000),
+        "(" * 30 + "a = 1" + ")" * 30,
+        "NOT " * 30 + "a = 1",
         "id IN (" + ", ".join(map(str, range(1_500))) + ")",
     ],
 )
@@ -76,7 +78,8 @@ def test_what_an_iceberg_scan_can_plan_with_is_accepted(text: str) -> None:
         (":p = 1", "a column"),
         ("${p} = 1", "a column"),
         ("t.* = 1", "a column"),
-        ("(" * 51 + "a = 1" + ")" * 51, "parentheses"),
+        ("(" * 31 + "a = 1" + ")" * 31, "parentheses"),
+        ("NOT " * 31 + "a = 1", "nests NOT"),
         ("NOT " * 2_000 + "a = 1", "too deeply"),
         ("a = '" + "x" * MAX_FILTER_LENGTH + "'", "at most 10000"),
     ],

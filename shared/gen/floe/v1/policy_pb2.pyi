@@ -193,7 +193,8 @@ class RewriteDataFilesConfig(_message.Message):
     filter: _builtins.str
     """Only files that may hold such rows, at most 10,000 characters of Spark SQL: comparisons of a column with a literal,
     IN, BETWEEN, IS [NOT] NULL and LIKE 'prefix%', joined by AND, OR, NOT and parentheses. Literals are numbers, strings,
-    TRUE, FALSE, DATE '2026-01-31' and TIMESTAMP '2026-01-31 00:00:00'. No functions, casts or subqueries.
+    TRUE, FALSE, DATE '2026-01-31' and TIMESTAMP '2026-01-31 00:00:00'. No functions, casts or subqueries; NOT and
+    parentheses at most 30 deep.
     """
     rewrite_job_order: _builtins.str
     """`NONE`, `BYTES_ASC`, `BYTES_DESC`, `FILES_ASC` or `FILES_DESC`; unset: NONE."""
@@ -204,7 +205,7 @@ class RewriteDataFilesConfig(_message.Message):
     use_starting_sequence_number: _builtins.bool
     """New files take the sequence number of the starting snapshot, so that concurrent equality deletes apply. Unset: true."""
     remove_dangling_deletes: _builtins.bool
-    """Remove delete files that no data file needs any more. Unset: false."""
+    """Remove delete files that no data file needs any more; on the branch main only. Unset: false."""
     output_spec_id: _builtins.int
     """From 0, the partition spec to write. Unset: the current one."""
     max_files_to_rewrite: _builtins.int
@@ -213,7 +214,7 @@ class RewriteDataFilesConfig(_message.Message):
     """The branch to rewrite, 1 to 255 characters. Unset: main."""
     only_closed_partitions_after: _builtins.str
     """An ISO 8601 duration such as `P1D`, above zero, without years and months: partitions that were written more recently
-    are left alone. Unset: none is.
+    are left alone; on the branch main only. Unset: none is.
     """
     @_builtins.property
     def sort_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
