@@ -57,12 +57,12 @@ class EtagMismatch(DomainError):
 
 class CatalogNotFound(DomainError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"catalog {name!r} is not registered", catalog=name)
+        super().__init__(f"catalog {name!r} is not registered", name=name)
 
 
 class CatalogExists(DomainError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"catalog {name!r} is registered already; update it, or choose another name", catalog=name)
+        super().__init__(f"catalog {name!r} is registered already; update it, or choose another name", name=name)
 
 
 class CatalogInUse(DomainError):
@@ -71,7 +71,7 @@ class CatalogInUse(DomainError):
     def __init__(self, name: str, *, operations: int) -> None:
         super().__init__(
             f"catalog {name!r} has {operations} unfinished operations; wait for them or cancel them, then ask again",
-            catalog=name,
+            name=name,
             operations=str(operations),
         )
 
@@ -83,18 +83,18 @@ class TableNotFound(DomainError):
 
 class OperationNotFound(DomainError):
     def __init__(self, operation: str) -> None:
-        super().__init__(f"operation {operation!r} does not exist, or is past its retention", operation=operation)
+        super().__init__(f"operation {operation!r} does not exist, or is past its retention", id=operation)
 
 
 class ExecutorNotFound(DomainError):
     def __init__(self, executor: str) -> None:
-        super().__init__(f"executor {executor!r} is not known", executor=executor)
+        super().__init__(f"executor {executor!r} is not known", id=executor)
 
 
 class ExecutorLeaving(DomainError):
     def __init__(self, executor: str) -> None:
         super().__init__(
-            f"executor {executor!r} drains because it is stopping; it cannot be given work again", executor=executor
+            f"executor {executor!r} drains because it is stopping; it cannot be given work again", id=executor
         )
 
 
@@ -128,19 +128,17 @@ class PatternMismatch(DomainError):
 
 class OperationFinished(DomainError):
     def __init__(self, operation: str, state: str) -> None:
-        super().__init__(f"operation {operation} is {state} already", operation=operation, state=state)
+        super().__init__(f"operation {operation} is {state} already", id=operation, state=state)
 
 
 class OperationNotFinished(DomainError):
     def __init__(self, operation: str, state: str) -> None:
-        super().__init__(
-            f"operation {operation} is {state}; only a finished one is retried", operation=operation, state=state
-        )
+        super().__init__(f"operation {operation} is {state}; only a finished one is retried", id=operation, state=state)
 
 
 class OperationNotRetryable(DomainError):
     def __init__(self, operation: str, *, state: str, why: str) -> None:
-        super().__init__(f"operation {operation} cannot be retried: {why}", operation=operation, state=state)
+        super().__init__(f"operation {operation} cannot be retried: {why}", id=operation, state=state)
 
 
 class NoExecutor(DomainError):
@@ -182,7 +180,7 @@ class SessionSuperseded(DomainError):
     """The executor has a newer session; messages of this one change nothing."""
 
     def __init__(self, session: str) -> None:
-        super().__init__("the executor has a newer session; this one is over", session=session)
+        super().__init__("the executor has a newer session; this one is over", session_id=session)
 
 
 class StoreUnavailable(DomainError):

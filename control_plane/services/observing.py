@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from control_plane.domain.errors import CatalogUnreachable, NoExecutor, ObservationTimeout, TableNotFound
+from control_plane.domain.identifiers import ExecutorId
 from control_plane.domain.observation import Answer, ObservationError, ObservationKind, ObservationRequest
 from control_plane.ports.records import Clock, Store
 
@@ -33,6 +34,12 @@ class ObservingService:
         Raises NoExecutor if none took it, ObservationTimeout if one did and never answered. Other errors of the look
         are answers.
         """
+        return (await self.look(request, within=within, traceparent=traceparent))[0]
+
+    async def look(
+        self, request: ObservationRequest, *, within: timedelta, traceparent: str = ""
+    ) -> tuple[Answer, ExecutorId | None]:
+        """The same as `observe`, and which executor it was that looked."""
         observation = await self._store.observations.open(
             request, within=within, timeout=within, traceparent=traceparent
         )
@@ -52,7 +59,7 @@ class ObservingService:
             case ObservationError(kind="TIMEOUT"):
                 raise ObservationTimeout(request.catalog, wanted=wanted)
             case answer:
-                return answer
+                return answer, observation.executor
 
 
 def refuse(error: ObservationError, request: ObservationRequest) -> NoReturn:

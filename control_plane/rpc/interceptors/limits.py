@@ -1,0 +1,50 @@
+"""So many calls at a time, and none for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from control_plane.domain.errors import TooManyRequests
+from control_plane.rpc.interceptors.chain import Call
+
+# Whoever watches over this process must be answered above all when it is busy.
+_HEALTH_CHECK: Final = "grpc.health.v1.Health/Check"
+
+
+class ConcurrencyLimit:
+    """Refuses what exceeds the limits; calls and streams are counted apart, so watchers cannot shut callers out."""
+
+    def __init__(self, *, calls: int, streams: int) -> None:
+        self._limits = {False: calls, True: streams}
+        self._under_way = {False: 0, True: 0}
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncIterator[None]:
+        if call.method == _HEALTH_CHECK:
+            yield
+            return
+        limit = self._limits[call.streams]
+        if self._under_way[call.streams] >= limit:
+            raise TooManyRequests(limit=f"{limit} {'streams' if call.streams else 'calls'} at a time")
+        self._under_way[call.streams] += 1
+        try:
+            yield
+        finally:
+            self._under_way[call.streams] -= 1
+
+
+class DefaultDeadline:
+    """Ends a call whose client set no deadline; streams may last."""
+
+    def __init__(self, within: timedelta) -> None:
+        self._within = within.total_seconds()
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncIterator[None]:
+        unbounded = not call.streams and call.context.time_remaining() is None
+        async with asyncio.timeout(self._within if unbounded else None):
+            yield

@@ -1,0 +1,49 @@
+"""TriggerService."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from control_plane.domain.errors import DomainError
+from control_plane.domain.identifiers import PolicyName
+from control_plane.rpc.convert.triggers import triggered_to_proto, types_from_proto
+from control_plane.rpc.convert.values import table_name
+from control_plane.rpc.interceptors.identity import current_caller
+from control_plane.rpc.once import Once
+from control_plane.rpc.types import Context
+from control_plane.services.triggering import TriggeringService
+from floe.v1 import trigger_pb2 as pb
+from floe.v1 import trigger_pb2_grpc as pb_grpc
+from shared.telemetry.traces import current_traceparent
+
+_HINTS: Final = ("operations", "events")
+
+
+class TriggerServicer(pb_grpc.TriggerServiceServicer):
+    def __init__(self, triggering: TriggeringService, once: Once) -> None:
+        self._triggering = triggering
+        self._once = once
+
+    async def TriggerMaintenance(
+        self, request: pb.TriggerMaintenanceRequest, context: Context
+    ) -> pb.TriggerMaintenanceResponse:
+        name = table_name(request.catalog, request.namespace, request.table)
+        types = types_from_proto(request)
+        try:
+            # Ahead of the transaction: an unknown table is asked for at its catalog, which may take seconds.
+            table = await self._triggering.resolve(name)
+        except DomainError as error:
+            return await self._once.stored_or_raise(request, pb.TriggerMaintenanceResponse, error)
+
+        async def trigger() -> pb.TriggerMaintenanceResponse:
+            triggered = await self._triggering.trigger(
+                table,
+                policy=PolicyName(request.policy_name) if request.policy_name else None,
+                types=types,
+                by=current_caller(),
+                traceparent=current_traceparent(),
+                validate_only=request.validate_only,
+            )
+            return triggered_to_proto(triggered)
+
+        return await self._once.answer(request, pb.TriggerMaintenanceResponse, trigger, hints=_HINTS)
