@@ -29,7 +29,7 @@ def write_truststore(java: Java, *, gateway_jar: Path, path: Path) -> Sequence[s
     )
     gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token))
     try:
-        _write(gateway.jvm, Path(bundle), path)
+        _write(gateway, Path(bundle), path)
     finally:
         gateway.shutdown()
     return [
@@ -39,8 +39,12 @@ def write_truststore(java: Java, *, gateway_jar: Path, path: Path) -> Sequence[s
     ]
 
 
-def _write(java: Any, bundle: Path, path: Path) -> None:
-    password = _PASSWORD
+def _write(gateway: Any, bundle: Path, path: Path) -> None:
+    java = gateway.jvm
+    # py4j turns a Java string into a Python one at once: the array is filled from here.
+    password = gateway.new_array(java.char, len(_PASSWORD))
+    for position, character in enumerate(_PASSWORD):
+        password[position] = character
     store = java.java.security.KeyStore.getInstance("PKCS12")
     store.load(None, None)
     factory = java.java.security.cert.CertificateFactory.getInstance("X.509")
@@ -52,6 +56,6 @@ def _write(java: Any, bundle: Path, path: Path) -> None:
         source.close()
     target = java.java.io.FileOutputStream(str(path))
     try:
-        store.store(target, java.java.lang.String(password).toCharArray())
+        store.store(target, password)
     finally:
         target.close()
