@@ -24,7 +24,7 @@ def connect(*, temporary: Path, memory_limit: str = "1GB") -> duckdb.DuckDBPyCon
             "autoload_known_extensions": "false",
             "memory_limit": memory_limit,
             "temp_directory": str(temporary),
-            "threads": "2",
+            "threads": "1",
         }
     )
     # Loaded by its path: the wheel's own installer copies it into the user's home, where concurrent workers would

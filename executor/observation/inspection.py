@@ -264,42 +264,51 @@ def _aggregate(request: InspectTable, files: ManifestFiles, manifests: Sequence[
 
 
 def _candidates(files: ManifestFiles, manifests: Sequence[int], selection: Selection, spec: int) -> Iterator[Candidate]:
-    """Candidate data files, partition by partition. Files of older specs form one group, as Iceberg groups them.
-
-    As in Iceberg, only deletes that are bound to one data file count towards its delete ratio.
-    """
-    rows = files.connection.cursor().execute(
-        """
+    """Candidate data files, partition by partition. Files of older specs form one group, as Iceberg groups them."""
+    parameters = {
+        "manifests": list(manifests),
+        "spec": spec,
+        "minimum": selection.minimum,
+        "maximum": selection.maximum,
+    }
+    connection = files.connection.cursor()
+    bound = connection.execute(
+        "SELECT count(*) > 0 FROM files WHERE list_contains($manifests, manifest) AND referenced IS NOT NULL",
+        {"manifests": parameters["manifests"]},
+    ).fetchone()
+    forced = "false"
+    if bound is not None and bound[0]:
+        # Most tables have no such deletes, and are spared the join.
+        forced = f"path IN ({_FULL_OF_DELETES})"
+        parameters["ratio"] = selection.delete_ratio
+    rows = connection.execute(
+        f"""
         WITH live AS (SELECT *, rowid AS position FROM files WHERE list_contains($manifests, manifest)),
-        deleted AS (
-            SELECT data.path, sum(deletes.records) AS number
-            FROM live AS deletes JOIN live AS data
-                ON deletes.referenced = data.path AND data.content = 0 AND data.sequence <= deletes.sequence
-            WHERE deletes.content = 1
-            GROUP BY data.path
-        ),
         judged AS (
-            SELECT CASE WHEN spec = $spec THEN partition END AS partition, spec = $spec AS of_spec, manifest,
-            position, size,
-                least(coalesce(number, 0), records) >= $ratio * greatest(records, 1) AS forced
-            FROM live LEFT JOIN deleted USING (path)
-            WHERE content = 0
+            SELECT spec = $spec AS of_spec, CASE WHEN spec = $spec THEN partition END AS partition, manifest, position,
+                size, {forced} AS forced
+            FROM live WHERE content = 0
         )
         SELECT of_spec, partition, size, forced FROM judged
         WHERE size < $minimum OR size > $maximum OR forced
         ORDER BY of_spec, partition, manifest, position
         """,
-        {
-            "manifests": list(manifests),
-            "spec": spec,
-            "ratio": selection.delete_ratio,
-            "minimum": selection.minimum,
-            "maximum": selection.maximum,
-        },
+        parameters,
     )
     while page := rows.fetchmany(_FETCHED_ROWS):
-        for of_spec, partition, size, forced in page:
-            yield Candidate((of_spec, partition), size, forced)
+        for of_spec, partition, size, is_forced in page:
+            yield Candidate((of_spec, partition), size, is_forced)
+
+
+# As in Iceberg, only deletes that are bound to one data file count towards its delete ratio.
+_FULL_OF_DELETES = """
+    SELECT data.path
+    FROM live AS deletes JOIN live AS data
+        ON deletes.referenced = data.path AND data.content = 0 AND data.sequence <= deletes.sequence
+    WHERE deletes.content = 1
+    GROUP BY data.path, data.records
+    HAVING least(sum(deletes.records), data.records) >= $ratio * greatest(data.records, 1)
+"""
 
 
 def _ratio(numerator: float | None, denominator: float | None) -> float | None:

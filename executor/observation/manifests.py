@@ -7,7 +7,7 @@ The bytes come through pyiceberg's FileIO, so that every object store and every 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import ManifestFile
+from pyiceberg.manifest import ManifestContent, ManifestFile
 
 from executor.observation.avro import header, record_fields
 from executor.observation.errors import Invalid
@@ -30,7 +30,6 @@ _DELETE_FILE_PATH = 2147483546
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    id: int
     manifest: ManifestFile
     path: Path
     schema: bytes
@@ -109,82 +108,86 @@ class ManifestFiles:
             TemporaryDirectory(dir=self._scratch) as folder,
             ThreadPoolExecutor(min(_READERS, len(manifests))) as readers,
         ):
-            ids = range(self._next_id, self._next_id + len(manifests))
+            first = self._next_id
             self._next_id += len(manifests)
-            fetched = list(
-                readers.map(lambda each: _fetch(io, each[1], each[0], Path(folder)), zip(ids, manifests, strict=True))
-            )
-            alike: defaultdict[bytes, list[_Fetched]] = defaultdict(list)
+            fetched = list(readers.map(lambda each: _fetch(io, each[1], each[0], Path(folder)), enumerate(manifests)))
+            alike: defaultdict[tuple[bytes, bool], list[_Fetched]] = defaultdict(list)
             for each in fetched:
-                alike[each.schema].append(each)
-            for schema, group in alike.items():
-                self._insert(schema, group)
+                alike[each.schema, each.manifest.content == ManifestContent.DELETES].append(each)
+            known = {
+                "ids": list(range(first, first + len(manifests))),
+                "specs": [manifest.partition_spec_id or 0 for manifest in manifests],
+                "sequences": [manifest.sequence_number or 0 for manifest in manifests],
+            }
+            for (schema, deletes), group in alike.items():
+                self._insert(schema, group, known, deletes=deletes)
         counted = dict(
             self.connection.execute(
-                "SELECT manifest, count(*) FROM files WHERE list_contains($ids, manifest) GROUP BY ALL",
-                {"ids": list(ids)},
+                "SELECT manifest, count(*) FROM files WHERE manifest >= $first GROUP BY ALL", {"first": first}
             ).fetchall()
         )
-        for each in fetched:
-            self._known[each.manifest.manifest_path] = (each.id, counted.get(each.id, 0))
+        for number, manifest in enumerate(manifests, first):
+            self._known[manifest.manifest_path] = (number, counted.get(number, 0))
 
-    def _insert(self, schema: bytes, group: Sequence[_Fetched]) -> None:
+    def _insert(self, schema: bytes, group: Sequence[_Fetched], known: Mapping[str, object], *, deletes: bool) -> None:
         """Decode manifests whose writers declared one and the same schema, so that all columns fit."""
         try:
             self.connection.execute(
-                _insert_statement(record_fields(schema)),
-                {
-                    "paths": [str(each.path) for each in group],
-                    "ids": [each.id for each in group],
-                    "specs": [each.manifest.partition_spec_id or 0 for each in group],
-                    "sequences": [each.manifest.sequence_number or 0 for each in group],
-                },
+                _insert_statement(record_fields(schema), deletes=deletes),
+                {"paths": [str(each.path) for each in group], **known},
             )
         except (duckdb.Error, ValueError) as failure:
             where = group[0].manifest.manifest_path
             raise Invalid(f"manifest {where} cannot be decoded: {str(failure).splitlines()[0][:200]}") from None
 
 
-def _insert_statement(fields: frozenset[str]) -> str:
-    """Only names of known fields enter the statement; values are bound."""
+def _insert_statement(fields: frozenset[str], *, deletes: bool) -> str:
+    """Only names of known fields enter the statement; values are bound.
+
+    One projection, without a join: either would keep whole entries, with all statistics of their columns, in memory.
+    """
     content = "coalesce(data_file.content, 0)" if "content" in fields else "0"
-    bounds = f"data_file.lower_bounds[{_DELETE_FILE_PATH}] = data_file.upper_bounds[{_DELETE_FILE_PATH}]"
-    by_bounds = f"CASE WHEN {content} = 1 AND {bounds} THEN decode(data_file.lower_bounds[{_DELETE_FILE_PATH}]) END"
-    referenced = by_bounds if {"lower_bounds", "upper_bounds"} <= fields else "NULL"
-    if "referenced_data_file" in fields:
-        referenced = f"coalesce(data_file.referenced_data_file, {referenced})"
     size = "data_file.file_size_in_bytes"
     if "content_size_in_bytes" in fields:
         # Deletion vectors share a Puffin file: each counts with its own blob.
         size = f"coalesce(data_file.content_size_in_bytes, {size})"
+    referenced = _referenced(fields) if deletes else "NULL"
     return f"""
-        WITH given AS (
-            SELECT unnest($ids) AS id, unnest($specs) AS spec, unnest($sequences) AS sequence
-        )
         INSERT INTO files
-        SELECT given.id, {content}, upper(data_file.file_format) = 'PUFFIN', given.spec,
-            hash(data_file.partition::VARCHAR), hash(data_file.file_path), hash_of.referenced,
-            {size}, data_file.record_count, coalesce(sequence_number, given.sequence),
-            CASE WHEN {content} <> 0 THEN data_file.file_path END, upper(data_file.file_format)
-        FROM read_avro($paths, filename = true)
-        JOIN given ON given.id = parse_filename(filename, true)::INTEGER,
-        LATERAL (SELECT {referenced} AS name) AS delete_of,
-        LATERAL (SELECT CASE WHEN delete_of.name IS NOT NULL THEN hash(delete_of.name) END AS referenced) AS hash_of
-        WHERE status <> 2
+        SELECT $ids[position + 1], content, kind = 'PUFFIN', $specs[position + 1], partition, hash(name),
+            CASE WHEN referenced IS NOT NULL THEN hash(referenced) END, size, records,
+            coalesce(sequence_number, $sequences[position + 1]), CASE WHEN content <> 0 THEN name END, kind
+        FROM (
+            SELECT parse_filename(filename, true)::INTEGER AS position, {content} AS content,
+                upper(data_file.file_format) AS kind, hash(data_file.partition::VARCHAR) AS partition,
+                data_file.file_path AS name, {referenced} AS referenced, {size} AS size,
+                data_file.record_count AS records, sequence_number
+            FROM read_avro($paths, filename = true)
+            WHERE status <> 2
+        )
     """
 
 
-def _fetch(io: FileIO, manifest: ManifestFile, identifier: int, folder: Path) -> _Fetched:
+def _referenced(fields: frozenset[str]) -> str:
+    """The data file that a delete file is bound to: named outright, or the only one within its bounds."""
+    named = "data_file.referenced_data_file" if "referenced_data_file" in fields else "NULL"
+    if not {"lower_bounds", "upper_bounds"} <= fields:
+        return named
+    lower, upper = (f"data_file.{side}_bounds[{_DELETE_FILE_PATH}]" for side in ("lower", "upper"))
+    return f"coalesce({named}, CASE WHEN data_file.content = 1 AND {lower} = {upper} THEN decode({lower}) END)"
+
+
+def _fetch(io: FileIO, manifest: ManifestFile, position: int, folder: Path) -> _Fetched:
     if manifest.manifest_length > _LARGEST_MANIFEST:
         raise Invalid(
             f"manifest {manifest.manifest_path} has {manifest.manifest_length} bytes, more than {_LARGEST_MANIFEST}"
         )
     with io.new_input(manifest.manifest_path).open() as stream:
         content = stream.read()
-    path = folder / f"{identifier}.avro"
+    path = folder / f"{position}.avro"
     path.write_bytes(content)
     try:
-        return _Fetched(identifier, manifest, path, header(content)["avro.schema"])
+        return _Fetched(manifest, path, header(content)["avro.schema"])
     except (ValueError, KeyError) as failure:
         raise Invalid(f"manifest {manifest.manifest_path} cannot be decoded: {failure}") from None
 
