@@ -26,7 +26,7 @@ _JDBC: Final = "jdbc:"
 # These have fields of their own, or would load code by name in an executor.
 _RESERVED: Final = frozenset({"uri", "type", "warehouse", "catalog-impl", "py-catalog-impl", "py-io-impl"})
 _SECRET_WORDS: Final = re.compile(
-    r"token|credential|passw|secret|private|authorization|cookie|(?:access|account|api|shared)[-_.]?key|sas"
+    r"token|credential|passw|secret|private|authorization|cookie|(?:access|account|api|shared)[-_.]?key|(?<![a-z])sas(?![a-z])"
 )
 # They speak of secrets and hold none.
 _HARMLESS: Final = frozenset(

@@ -74,9 +74,13 @@ _RESOURCES: Final[dict[type[DomainError], tuple[str, str]]] = {
 _WORTH_REPEATING: Final = (errors.StoreUnavailable, errors.TooManyRequests, errors.NoExecutor)
 
 
+class ServerLeaving(Exception):
+    """A stream ends because the server stops; its client goes on at another, or later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a refusal looks on the wire. Without a reason it is none of ours: INTERNAL, or out of time."""
+    """How a refusal looks on the wire. Without a reason it is the server's own: INTERNAL, stopping, out of time."""
 
     code: grpc.StatusCode
     message: str
@@ -89,6 +93,8 @@ def status_of(error: BaseException) -> Status:
     refusal = find_domain_error(error)
     if refusal is not None:
         return _refused(refusal)
+    if isinstance(error, ServerLeaving):
+        return Status(_C.UNAVAILABLE, "this server is stopping; connect again, and go on from the last cursor")
     if isinstance(error, TimeoutError):
         return Status(
             _C.DEADLINE_EXCEEDED, "not answered in time; try again, with the same request id if it is a change"

@@ -7,6 +7,7 @@ assignment unacknowledged. Only one task writes. Nothing durable lives here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -46,21 +47,44 @@ class AssignmentServicer(pb_grpc.AssignmentServiceServicer):
         self._dispatcher = dispatcher
         self._replica = replica
         self._heartbeat = heartbeat
+        self._leaving = asyncio.Event()
+        self._streams = 0
+        self._empty = asyncio.Event()
 
     async def Attach(  # type: ignore[override]  # the stub knows generators only; this handler writes
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> None:
-        session = ExecutorSession(self._dispatcher, replica=self._replica, heartbeat=self._heartbeat)
-        await session.run(request_iterator, context.write)
+        session = ExecutorSession(
+            self._dispatcher, replica=self._replica, heartbeat=self._heartbeat, leaving=self._leaving
+        )
+        self._streams += 1
+        try:
+            await session.run(request_iterator, context.write)
+        finally:
+            self._streams -= 1
+            if self._streams == 0:
+                self._empty.set()
+
+    async def drain(self, within: timedelta) -> None:
+        """End every session, as this replica stops: its executors attach to another one with their leases."""
+        self._leaving.set()
+        if self._streams:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within.total_seconds()):
+                    await self._empty.wait()
 
 
 class ExecutorSession:
     """Both directions of one executor's stream, which live and die together."""
 
-    def __init__(self, dispatcher: Dispatcher, *, replica: ReplicaId, heartbeat: timedelta) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, *, replica: ReplicaId, heartbeat: timedelta, leaving: asyncio.Event
+    ) -> None:
         self._dispatcher = dispatcher
         self._replica = replica
         self._heartbeat = heartbeat
+        self._leaving = leaving
         self._outbox: asyncio.Queue[pb.AttachResponse] = asyncio.Queue(_OUTBOX)
         self._unacked: dict[OperationId, tuple[Lease, float]] = {}
         self._looks: dict[ObservationId, CatalogName] = {}
@@ -80,11 +104,12 @@ class ExecutorSession:
                     tasks.create_task(self._expect_acks()),
                     tasks.create_task(self._write_progress(seat)),
                     tasks.create_task(_until_over(seat)),
+                    tasks.create_task(_until_leaving(self._leaving)),
                 ]
                 await self._receive(seat, requests)
                 for follower in followers:
                     follower.cancel()
-        except* _Unacknowledged:
+        except* (_Unacknowledged, _Leaving):
             pass  # The end of the stream is the answer.
         finally:
             await self._dispatcher.detach(seat)
@@ -254,6 +279,15 @@ class ExecutorSession:
 
 class _Unacknowledged(Exception):
     """An assignment was not acknowledged in time."""
+
+
+class _Leaving(Exception):
+    """This replica stops."""
+
+
+async def _until_leaving(leaving: asyncio.Event) -> None:
+    await leaving.wait()
+    raise _Leaving
 
 
 async def _until_over(seat: Seat) -> None:

@@ -16,7 +16,7 @@ from control_plane.rpc.executor_session import AssignmentServicer
 from control_plane.rpc.interceptors.answering import answering
 from control_plane.rpc.interceptors.chain import Chain
 from control_plane.rpc.interceptors.identity import identity
-from control_plane.rpc.interceptors.limits import ConcurrencyLimit, DefaultDeadline
+from control_plane.rpc.interceptors.limits import ConcurrencyLimit, DefaultDeadline, StreamEnds
 from control_plane.rpc.interceptors.logging import logging
 from control_plane.rpc.interceptors.tracing import tracing
 from control_plane.rpc.servicers.catalogs import CatalogServicer
@@ -85,11 +85,12 @@ class RpcServer:
         options = server_options(
             max_message_bytes=limits.message_bytes, max_concurrent_streams=limits.streams_per_connection
         )
+        self._streams = StreamEnds()
         # Requests may be kept small; answers need what clients accept.
         answers = max(limits.message_bytes, MAX_MESSAGE_BYTES)
         self._server = grpc.aio.server(
             options=[*(option for option in options if option[0] != _SEND_LIMIT), (_SEND_LIMIT, answers)],
-            interceptors=[_chain(limits)],
+            interceptors=[_chain(limits, self._streams)],
         )
         self._reflects = reflects
         self._services: list[str] = []
@@ -121,7 +122,8 @@ class RpcServer:
             await self._health.set(service, _SERVING if serving else _NOT_SERVING)
 
     async def stop(self, grace: timedelta) -> None:
-        """Take no more calls, and let those under way end within `grace`."""
+        """Take no more calls, end the streams, and let calls under way end within `grace`."""
+        self._streams.end()
         await self._server.stop(grace.total_seconds())
 
 
@@ -150,7 +152,7 @@ def build_executor_server(servicer: AssignmentServicer, limits: Limits) -> RpcSe
     return server
 
 
-def _chain(limits: Limits) -> Chain:
+def _chain(limits: Limits, streams: StreamEnds) -> Chain:
     """The order matters: the span is open when anything is logged, and whatever is raised inside is answered."""
     return Chain(
         answering,
@@ -158,6 +160,7 @@ def _chain(limits: Limits) -> Chain:
         logging,
         ConcurrencyLimit(calls=limits.calls, streams=limits.streams),
         DefaultDeadline(limits.default_deadline),
+        streams,
         identity,
     )
 

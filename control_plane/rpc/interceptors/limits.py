@@ -1,4 +1,4 @@
-"""So many calls at a time, and none for ever."""
+"""So many calls at a time, none for ever, and no stream beyond the server's end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from control_plane.domain.errors import TooManyRequests
+from control_plane.rpc.errors import ServerLeaving
 from control_plane.rpc.interceptors.chain import Call
 
 # Whoever watches over this process must be answered above all when it is busy.
@@ -48,3 +49,32 @@ class DefaultDeadline:
         unbounded = not call.streams and call.context.time_remaining() is None
         async with asyncio.timeout(self._within if unbounded else None):
             yield
+
+
+class StreamEnds:
+    """Lets the server end its streams, which would otherwise hold its stop up for the whole grace."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Timeout] = set()
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncIterator[None]:
+        if not call.streams:
+            yield
+            return
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._open.add(scope)
+                yield
+        except TimeoutError:
+            if scope.expired():
+                raise ServerLeaving from None
+            raise
+        finally:
+            self._open.discard(scope)
+
+    def end(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for scope in self._open:
+            scope.reschedule(now)

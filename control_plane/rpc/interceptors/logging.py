@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from control_plane.rpc.errors import find_domain_error, status_of
+from control_plane.rpc.errors import ServerLeaving, find_domain_error, status_of
 from control_plane.rpc.interceptors.chain import Call
 
 logger: Final = structlog.get_logger(__name__)
@@ -30,9 +30,9 @@ async def logging(call: Call) -> AsyncIterator[None]:
         raise
     except Exception as error:
         status = status_of(error)
-        if find_domain_error(error) is None:
+        if find_domain_error(error) is None and not isinstance(error, ServerLeaving):
             logger.exception("rpc.failed", rpc=call.method, code=status.code.name, seconds=took())
-        elif status.code is grpc.StatusCode.UNAVAILABLE:
+        elif status.code is grpc.StatusCode.UNAVAILABLE and status.reason:
             logger.warning(
                 "rpc.refused", rpc=call.method, code=status.code.name, reason=status.reason, why=status.message
             )
