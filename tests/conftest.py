@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.iceberg", "tests.support.postgres"]
+pytest_plugins = ["tests.support.api", "tests.support.iceberg", "tests.support.postgres", "tests.support.spark"]

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from py4j.protocol import Py4JError
 
 from executor.actions.table_metadata import TableMetadata
 from executor.assignment import Catalog, Table
-from executor.engines.spark.jvm import JavaObject
+from executor.catalogs.secrets import ResolvedProperties
+from executor.engines.spark.jvm import JVM_ERRORS, JavaObject
 from executor.engines.spark.session import Session
 from executor.errors import ConfigurationError
 
@@ -53,7 +53,7 @@ class OpenTable:
 @dataclass(frozen=True, slots=True)
 class _OpenCatalog:
     record: Catalog
-    properties: Mapping[str, str]
+    properties: ResolvedProperties
     java: JavaObject
 
 
@@ -69,7 +69,9 @@ class Catalogs:
     def load(self, table: Table) -> OpenTable:
         """Load the table. Raises what the catalog raised, or `ConfigurationError`."""
         java = self._session.java
-        identifier = java.org.apache.iceberg.catalog.TableIdentifier.of(self._names([*table.namespace, table.name]))
+        identifier = java.org.apache.iceberg.catalog.TableIdentifier.of(
+            self._session.strings([*table.namespace, table.name])
+        )
         return OpenTable(self._session, self._catalog(table.catalog).loadTable(identifier))
 
     def close(self) -> None:
@@ -96,19 +98,13 @@ class Catalogs:
             name, java.java.util.HashMap(dict(properties)), self._session.context._jsc.hadoopConfiguration()
         )
 
-    def _names(self, parts: list[str]) -> JavaObject:
-        array = self._session.jvm.gateway.new_array(self._session.java.java.lang.String, len(parts))
-        for position, part in enumerate(parts):
-            array[position] = part
-        return array
 
-
-def _properties(record: Catalog, resolved: Mapping[str, str]) -> Mapping[str, str]:
+def _properties(record: Catalog, resolved: Mapping[str, str]) -> ResolvedProperties:
     if record.type not in _TYPES:
         raise ConfigurationError(
             f"catalog {record.name!r}: the Spark engine knows the types {', '.join(_TYPES)}, not {record.type!r}"
         )
-    properties = {**resolved, "type": record.type, "uri": record.uri}
+    properties = ResolvedProperties({**resolved, "type": record.type, "uri": record.uri})
     if record.warehouse:
         properties["warehouse"] = record.warehouse
     if record.type == "jdbc":
@@ -121,5 +117,5 @@ def _properties(record: Catalog, resolved: Mapping[str, str]) -> Mapping[str, st
 
 
 def _close(catalog: JavaObject) -> None:
-    with contextlib.suppress(Py4JError):
+    with contextlib.suppress(*JVM_ERRORS):
         catalog.close()

@@ -62,7 +62,10 @@ class SparkEngine:
 
     @property
     def process_id(self) -> int | None:
-        return self._session.jvm.process.pid if self._session is not None else None
+        """The driver's; None before the start and once it has died, after which every attempt fails."""
+        if self._session is None or self._session.jvm.process.poll() is not None:
+            return None
+        return self._session.jvm.process.pid
 
     def start(self) -> None:
         try:
@@ -76,17 +79,13 @@ class SparkEngine:
 
     def run(self, attempt: Attempt) -> Result:
         session = self._started()
-        try:
-            with self._slot() as slot, Run(session, attempt, slot) as run, self._registered(run) as tracker:
-                return self._carry_out(run, tracker)
-        except Cancelled:
-            return Result(outcome=Outcome.NO_CHANGE, effects=Effects.NONE, cancelled=True)
-        except DeadlinePassed:
-            return _failed(FailureClass.TIMEOUT, "the lease ran out before anything was done")
-        except (Refused, ConfigurationError) as refusal:
-            return _failed(FailureClass.INVALID, str(refusal))
-        except Exception as error:
-            return _unexpected(attempt, error)
+        with self._slot() as slot:
+            run = Run(session, attempt, slot)
+            try:
+                with run, self._registered(run) as tracker:
+                    return self._carry_out(run, tracker)
+            except Exception as error:
+                return _without_judgement(run, error)
 
     def cancel(self, attempt: Attempt) -> None:
         lease = attempt.assignment.lease
@@ -119,9 +118,9 @@ class SparkEngine:
                 case ExpireSnapshots() as action:
                     return expire(run, table, action, self._deletions, batch=self._settings.deletion_batch)
         except Exception as error:
-            # Whatever may have changed the table is judged where it was done: out here nothing was.
             failed = java_error(error)
-            if failed is None:
+            if failed is None or run.begun:
+                # What changes a table is judged where it is done: here nobody knows what was.
                 raise
             if run.cancelled:
                 raise Cancelled from None
@@ -177,14 +176,25 @@ def _failed(kind: FailureClass, message: str) -> Result:
     return Result(outcome=Outcome.NO_CHANGE, effects=Effects.NONE, failure=Failure(kind, message))
 
 
-def _unexpected(attempt: Attempt, error: Exception) -> Result:
-    """A bug of ours, or a driver that died under us: nobody knows what was done."""
-    lease = attempt.assignment.lease
-    logger.exception("attempt.broken", operation=lease.operation, epoch=lease.epoch)
-    failed = java_error(error)
+def _without_judgement(run: Run, error: Exception) -> Result:
+    """The end of an attempt that nobody who knew more has judged."""
+    if isinstance(error, Cancelled):
+        return Result(outcome=Outcome.NO_CHANGE, effects=Effects.NONE, cancelled=True)
+    if isinstance(error, DeadlinePassed):
+        return _failed(FailureClass.TIMEOUT, "the lease ran out before anything was done")
+    if isinstance(error, Refused | ConfigurationError):
+        return _failed(FailureClass.INVALID, str(error))
+    lease = run.assignment.lease
+    logger.error("attempt.broken", operation=lease.operation, epoch=lease.epoch, exc_info=error)
+    java = java_error(error)
     failure = (
-        failed.failure()
-        if failed is not None
+        java.failure()
+        if java is not None
         else Failure(FailureClass.ENGINE, f"the executor failed with {type(error).__name__}; its log has the details")
     )
-    return Result(outcome=Outcome.NO_CHANGE, effects=Effects.UNKNOWN, failure=failure, commits_answered=False)
+    return Result(
+        outcome=Outcome.NO_CHANGE,
+        effects=Effects.UNKNOWN if run.begun else Effects.NONE,
+        failure=failure,
+        commits_answered=not run.begun,
+    )

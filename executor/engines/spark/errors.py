@@ -10,6 +10,7 @@ from typing import Any, Final
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
 from executor.assignment import Failure, FailureClass
+from executor.engines.spark.jvm import JVM_ERRORS
 
 _ICEBERG: Final = "org.apache.iceberg.exceptions."
 _LONGEST: Final = 500
@@ -122,7 +123,7 @@ def short_message(text: str) -> str:
 
 def java_error(error: Exception) -> JavaError | None:
     """The Java exception behind a Python one; None if there is none, so that ours is to blame."""
-    if isinstance(error, Py4JNetworkError):
+    if isinstance(error, Py4JNetworkError | ConnectionError):
         return JavaError(chain=[], engine_lost=True)
     # PySpark raises some exceptions under Python names, and keeps the Java one as their origin.
     thrown: Any = error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None)
@@ -133,6 +134,6 @@ def java_error(error: Exception) -> JavaError | None:
         while thrown is not None and len(chain) < _DEEPEST:
             chain.append((str(thrown.getClass().getName()), str(thrown.getMessage() or "")))
             thrown = thrown.getCause()
-    except Py4JError:
+    except JVM_ERRORS:
         return JavaError(chain=chain, engine_lost=True)
     return JavaError(chain=chain)

@@ -9,7 +9,6 @@ from typing import Final
 
 import structlog
 from py4j.protocol import Py4JJavaError
-from pyspark.sql import DataFrame
 
 from executor.actions.errors import Refused
 from executor.actions.expire_snapshots import ExpiryPlan, plan_expiry
@@ -54,6 +53,7 @@ def expire(run: Run, table: OpenTable, action: ExpireSnapshots, deletions: Delet
     run.check()
     try:
         with run.interruptible():
+            run.begun = True
             files = commit(run, table, action, plan)
             pending = deletions.write(
                 run.assignment.lease.operation,
@@ -154,8 +154,7 @@ def _finish(run: Run, table: OpenTable, deletions: Deletions, expired: Sequence[
 
 
 def _unreachable(run: Run, files: JavaObject) -> Iterator[UnreachableFile]:
-    frame = DataFrame(files.toDF(), run.session.spark)
-    for row in frame.select("type", "path").toLocalIterator():
+    for row in run.session.rows(files):
         yield UnreachableFile(kind=row["type"], path=row["path"])
 
 
@@ -209,6 +208,7 @@ def _removed(deleted: Mapping[str, int]) -> Mapping[str, int]:
 
 def _after_failure(run: Run, table: OpenTable, plan: ExpiryPlan, error: JavaError) -> Result:
     """The table says whether the commit was made."""
+    answered = error.answered and (error.engine_lost or run.settle())
     failure = error.failure()
     if any("Still referenced by refs" in text for _, text in error.chain):
         failure = Failure(
@@ -218,7 +218,7 @@ def _after_failure(run: Run, table: OpenTable, plan: ExpiryPlan, error: JavaErro
         table.refresh()
         present = {snapshot.id for snapshot in table.metadata.snapshots}
         gone = [one for one in plan.expiring if one not in present]
-        effects = Effects.PARTIAL if gone else Effects.NONE if error.answered else Effects.UNKNOWN
+        effects = Effects.PARTIAL if gone else Effects.NONE if answered else Effects.UNKNOWN
     except Exception as unread:
         if java_error(unread) is None:
             raise
@@ -229,5 +229,5 @@ def _after_failure(run: Run, table: OpenTable, plan: ExpiryPlan, error: JavaErro
         failure=None if run.cancelled else failure,
         cancelled=run.cancelled,
         metrics={"snapshots_expired": len(gone)} if gone else {},
-        commits_answered=bool(gone) or error.answered,
+        commits_answered=bool(gone) or answered,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyspark
+from py4j.protocol import Py4JError
 from pyspark.java_gateway import launch_gateway
 
 import executor
@@ -22,6 +23,9 @@ from executor.errors import ConfigurationError
 
 # py4j resolves names at run time: nothing about a Java object is known to a type checker.
 JavaObject = Any
+
+JVM_ERRORS: Final = (Py4JError, ConnectionError)
+"""What a call into the JVM raises; a JVM that is gone refuses the connection."""
 
 _STARTS_WITHIN: Final = 120.0
 _STOPS_WITHIN: Final = 10.0

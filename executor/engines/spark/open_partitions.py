@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
-
-from pyspark.sql import DataFrame, Row
 
 from executor.actions.errors import Refused
 from executor.actions.table_metadata import PartitionField
@@ -31,24 +30,24 @@ def closed_partitions(session: Session, table: OpenTable, before: datetime) -> J
     rows = _written_after(session, table, before)
     if not rows:
         return None
-    return all_of(session.java, [_not_in(session, table, row) for row in rows])
+    names = _partition_names(session, table)
+    return all_of(session.java, [_not_in(session, table, names, row) for row in rows])
 
 
-def _written_after(session: Session, table: OpenTable, before: datetime) -> Sequence[Row]:
+def _written_after(session: Session, table: OpenTable, before: datetime) -> Sequence[Mapping[str, Any]]:
     java = session.java
-    loaded = java.org.apache.iceberg.spark.SparkTableUtil.loadMetadataTable(
+    partitions = java.org.apache.iceberg.spark.SparkTableUtil.loadMetadataTable(
         session.java_session, table.java, java.org.apache.iceberg.MetadataTableType.PARTITIONS
     )
-    frame = DataFrame(loaded, session.spark)
-    cutoff = int(before.timestamp() * 1_000_000)
-    frame = frame.where(f"unix_micros(last_updated_at) > {cutoff}")
-    if "partition" not in frame.columns:
-        if frame.limit(1).count():
+    late = partitions.where(f"unix_micros(last_updated_at) > {int(before.timestamp() * 1_000_000)}")
+    columns = {field["name"]: field["type"] for field in json.loads(late.schema().json())["fields"]}
+    if "partition" not in columns:
+        if late.count():
             raise WholeTableOpen
         return []
-    struct: Any = frame.schema["partition"].dataType
-    values = [_as_literal(field.name, field.dataType.typeName()) for field in struct.fields]
-    rows = frame.selectExpr("spec_id", f"struct({', '.join(values)}) AS partition").limit(_MOST + 1).collect()
+    values = ", ".join(_as_literal(field["name"], field["type"]) for field in columns["partition"]["fields"])
+    selected = session.strings(["spec_id", f"struct({values}) AS partition"])
+    rows = list(session.rows(late.selectExpr(selected).limit(_MOST + 1)))
     if len(rows) > _MOST:
         raise Refused(
             f"onlyClosedPartitionsAfter: more than {_MOST} partitions were written after the cut-off; set a filter"
@@ -58,42 +57,40 @@ def _written_after(session: Session, table: OpenTable, before: datetime) -> Sequ
 
 def _as_literal(name: str, kind: str) -> str:
     """A Spark expression that gives the value as Iceberg's `Literal` reads it."""
-    column = f"`partition`.`{name.replace('`', '``')}`"
+    quoted = f"`{name.replace('`', '``')}`"
+    column = f"`partition`.{quoted}"
     written = {
-        "date": f"CAST({column} AS STRING)",
         "timestamp": f"date_format({column}, \"yyyy-MM-dd'T'HH:mm:ss.SSSSSS'+00:00'\")",
         "timestamp_ntz": f"date_format({column}, \"yyyy-MM-dd'T'HH:mm:ss.SSSSSS\")",
         "binary": f"hex({column})",
-        "decimal": f"CAST({column} AS STRING)",
-    }.get(kind, column)
-    return f"{written} AS `{name.replace('`', '``')}`"
+    }.get(kind, f"CAST({column} AS STRING)" if kind.startswith("decimal") else column)
+    return f"{written} AS {quoted}"
 
 
-def _not_in(session: Session, table: OpenTable, row: Row) -> JavaObject:
+def _not_in(session: Session, table: OpenTable, names: Mapping[int, str], row: Mapping[str, Any]) -> JavaObject:
     """True for every row outside this one partition."""
     fields = [field for field in table.metadata.partition_specs[row["spec_id"]] if field.transform != "void"]
     if not fields:
         raise WholeTableOpen
-    names = _partition_names(session, table)
-    expressions = session.java.org.apache.iceberg.expressions.Expressions
-    either: JavaObject = None
+    either = getattr(session.java.org.apache.iceberg.expressions.Expressions, "or")
+    differs: JavaObject = None
     for field in fields:
-        differs = _differs(session, table, field, row["partition"][names[field.field_id]])
-        either = differs if either is None else getattr(expressions, "or")(either, differs)
-    return either
+        one = _differs(session, table, field, row["partition"].get(names[field.field_id]))
+        differs = one if differs is None else either(differs, one)
+    return differs
 
 
 def _differs(session: Session, table: OpenTable, field: PartitionField, value: object) -> JavaObject:
     java = session.java
     expressions = java.org.apache.iceberg.expressions.Expressions
-    schema = table.java.schema()
-    term: JavaObject = schema.findColumnName(field.source_id)
+    name: str = table.java.schema().findColumnName(field.source_id)
+    term: JavaObject = name
     if field.transform != "identity":
         transform = java.org.apache.iceberg.transforms.Transforms.fromString(field.transform)
-        term = expressions.transform(term, transform)
+        term = expressions.transform(name, transform)
     if value is None:
         return expressions.notNull(term)
-    if isinstance(value, float) and value != value:
+    if value == "NaN" and table.metadata.columns.get(name) in ("float", "double"):
         return expressions.notNaN(term)
     return expressions.notEqual(term, value)
 

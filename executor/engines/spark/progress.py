@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
-from py4j.protocol import Py4JError
 
 from executor.assignment import Progress, RewriteDataFiles
-from executor.engines.spark.jvm import JavaObject
+from executor.engines.spark.jvm import JVM_ERRORS, JavaObject
 from executor.engines.spark.run import Run
 from executor.engines.spark.session import Session
 
@@ -50,7 +49,7 @@ class JobTracker:
             if known is None or not known.ended:
                 try:
                     self.jobs[job_id] = _read(store, job_id)
-                except Py4JError:
+                except JVM_ERRORS:
                     # Not in the store yet, or no more: the last look stands.
                     continue
 
@@ -108,7 +107,7 @@ def _read(store: JavaObject, job_id: int) -> _Job:
 def _bytes_written(store: JavaObject, stage: int) -> int:
     try:
         return int(store.lastStageAttempt(stage).outputBytes())
-    except Py4JError:
+    except JVM_ERRORS:
         # A stage that was skipped, or has not started, is not in the store.
         return 0
 
@@ -135,7 +134,7 @@ class Overseer:
             for run, tracker in list(self._runs()):
                 try:
                     self._look_after(run, tracker)
-                except Py4JError as error:
+                except JVM_ERRORS as error:
                     logger.warning(
                         "progress.lost", operation=run.assignment.lease.operation, error=type(error).__name__
                     )

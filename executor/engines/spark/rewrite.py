@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from py4j.protocol import Py4JError
 
 from executor.actions.filters import parse_filter
 from executor.actions.rewrite_data_files import (
@@ -32,7 +31,7 @@ from executor.engines.base import Cancelled, DeadlinePassed
 from executor.engines.spark.catalogs import OpenTable
 from executor.engines.spark.errors import JavaError, java_error
 from executor.engines.spark.expressions import expression, sort_order
-from executor.engines.spark.jvm import JavaObject
+from executor.engines.spark.jvm import JVM_ERRORS, JavaObject
 from executor.engines.spark.open_partitions import WholeTableOpen, closed_partitions
 from executor.engines.spark.progress import JobTracker
 from executor.engines.spark.run import Run
@@ -59,7 +58,7 @@ class _Ending:
     counts: _Counts | None = None
     error: JavaError | None = None
     stopped: Cancelled | DeadlinePassed | None = None
-    workers_ended: bool = True
+    settled: bool = True
 
 
 def rewrite(run: Run, tracker: JobTracker, table: OpenTable, action: RewriteDataFiles) -> Result:
@@ -124,7 +123,7 @@ def tracker_look(tracker: JobTracker) -> None:
     """The overseer may have missed the last jobs of a short run."""
     try:
         tracker.look()
-    except Py4JError:
+    except JVM_ERRORS:
         logger.warning("progress.lost", tag=tracker.tag)
 
 
@@ -137,10 +136,7 @@ def _with_strategy(run: Run, prepared: JavaObject, table: OpenTable, action: Rew
         case RewriteStrategy.SORT:
             return prepared.sort()
         case RewriteStrategy.ZORDER:
-            array = run.session.jvm.gateway.new_array(run.session.java.java.lang.String, len(action.z_order_columns))
-            for position, column in enumerate(action.z_order_columns):
-                array[position] = column
-            return prepared.zOrder(array)
+            return prepared.zOrder(run.session.strings(action.z_order_columns))
 
 
 def _carry_out(run: Run, table: OpenTable, action: RewriteDataFiles, prepared: JavaObject | None) -> _Ending:
@@ -150,11 +146,13 @@ def _carry_out(run: Run, table: OpenTable, action: RewriteDataFiles, prepared: J
         if prepared is not None:
             run.check()
             with run.interruptible():
+                run.begun = True
                 ending.counts = _counts(execute(prepared))
         if action.remove_dangling_deletes and (ending.counts is None or ending.counts.groups_committed):
             run.phase = "removing dangling deletes"
             run.check()
             with run.interruptible():
+                run.begun = True
                 _remove_dangling_deletes(run, table)
     except (Cancelled, DeadlinePassed) as stopped:
         ending.stopped = stopped
@@ -163,7 +161,7 @@ def _carry_out(run: Run, table: OpenTable, action: RewriteDataFiles, prepared: J
         if ending.error is None:
             raise
     if ending.error is not None and not ending.error.engine_lost:
-        ending.workers_ended = run.await_workers()
+        ending.settled = run.settle()
     return ending
 
 
@@ -198,7 +196,7 @@ def _judge(
     ending: _Ending,
 ) -> Result:
     """What was done is what the table says, whatever the engine said."""
-    answered = ending.workers_ended and (ending.error is None or ending.error.answered)
+    answered = ending.settled and (ending.error is None or ending.error.answered)
     try:
         table.refresh()
     except Exception as error:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, Self
-
-from py4j.protocol import Py4JError
 
 from executor.assignment import Assignment, Progress, Stamp
 from executor.engines.base import Attempt, Cancelled
-from executor.engines.spark.jvm import JavaObject
+from executor.engines.spark.jvm import JVM_ERRORS, JavaObject
 from executor.engines.spark.session import Session
+from executor.engines.spark.workers import Workers
 
-_WORKER_NAMES: Final = ("Rewrite-Service-", "Committer-Service")
-_AT_WORK: Final = ("RewriteDataFilesSparkAction", "BaseCommitService.commitReadyCommitGroups")
-_WORKERS_END_WITHIN: Final = 30.0
+_SETTLES_WITHIN: Final = 30.0
 
 
 class Run:
@@ -26,13 +23,14 @@ class Run:
         self.session = session
         self.attempt = attempt
         self.phase = "planning"
+        self.begun = False
+        """Something that may change the table has been started."""
         self.counted: Progress | None = None
         self._slot = slot
         self._lock = threading.Lock()
         self._interruptible = False
         self._cancelled = False
         self._thread: JavaObject = None
-        self._marker: JavaObject = None
 
     @property
     def assignment(self) -> Assignment:
@@ -53,13 +51,9 @@ class Run:
         return self._cancelled
 
     def __enter__(self) -> Self:
-        session, java = self.session, self.session.java
+        session = self.session
         session.enter_thread()
-        self._thread = java.java.lang.Thread.currentThread()
-        # Threads inherit the context class loader: an empty one of our own tells our workers from everybody else's.
-        self._loader = self._thread.getContextClassLoader()
-        self._marker = java.java.net.URLClassLoader(session.jvm.gateway.new_array(java.java.net.URL, 0), self._loader)
-        self._thread.setContextClassLoader(self._marker)
+        self._thread = session.java.java.lang.Thread.currentThread()
         session.context.addJobTag(self.tag)
         session.context.setLocalProperty("spark.scheduler.pool", f"floe-slot-{self._slot}")
         session.context.setJobDescription(f"{self.tag}: {self.assignment.table.qualified}")
@@ -67,8 +61,7 @@ class Run:
 
     def __exit__(self, *raised: object) -> None:
         # The thread may carry another operation next; a dead JVM has nothing to be tidied.
-        with contextlib.suppress(Py4JError):
-            self._thread.setContextClassLoader(self._loader)
+        with contextlib.suppress(*JVM_ERRORS):
             self.session.context.clearJobTags()
             for name in ("spark.scheduler.pool", "spark.job.description"):
                 # None clears it, which the annotation does not know.
@@ -93,43 +86,34 @@ class Run:
             with self._lock:
                 self._interruptible = False
             # An interrupt that came after the last call had returned would end the next one.
-            with contextlib.suppress(Py4JError):
+            with contextlib.suppress(*JVM_ERRORS):
                 self.session.java.java.lang.Thread.interrupted()
 
     def cancel(self) -> None:
         """Interrupt the thread and cancel the jobs, once; what has just begun may need it again."""
         self._cancelled = True
-        with self._lock, contextlib.suppress(Py4JError):
+        with self._lock, contextlib.suppress(*JVM_ERRORS):
             if self._interruptible:
                 self._thread.interrupt()
         # With the interrupt alone, jobs go on unattended; with the tag alone, the action starts its next group.
-        with contextlib.suppress(Py4JError):
+        with contextlib.suppress(*JVM_ERRORS):
             self.session.context.cancelJobsWithTag(self.tag)
 
-    def await_workers(self) -> bool:
-        """Wait until no thread of this run rewrites or commits any more, and say whether that came to be.
+    def settle(self) -> bool:
+        """End what an interrupted or failed action left running; says whether nothing of this run is at work any more.
 
-        An interrupted action returns while its workers may still be in the middle of a commit.
+        Such an action returns while its workers may still be in the middle of a commit, and its jobs go on.
         """
-        waited = threading.Event()
-        for _ in range(int(_WORKERS_END_WITHIN / 0.1)):
-            workers = self._workers()
-            at_work = [worker for worker in workers if self._is_at_work(worker)]
-            if not at_work:
-                for worker in workers:
+        workers, waited = Workers(self.session, self.tag), threading.Event()
+        for _ in range(int(_SETTLES_WITHIN / 0.1)):
+            with contextlib.suppress(*JVM_ERRORS):
+                self.session.context.cancelJobsWithTag(self.tag)
+            found = workers.find()
+            # Only workers start jobs: once they rest, no job is added to those that are looked at next.
+            if not any(workers.at_work(worker) for worker in found) and not self.session.active_jobs_of(self.tag):
+                for worker in found:
                     # The committer of an interrupted action would otherwise look for work for ever.
                     worker.interrupt()
                 return True
-            with contextlib.suppress(Py4JError):
-                self.session.context.cancelJobsWithTag(self.tag)
             waited.wait(0.1)
         return False
-
-    def _workers(self) -> Sequence[JavaObject]:
-        threads = self.session.java.java.lang.Thread.getAllStackTraces().keySet()
-        named = [thread for thread in threads if str(thread.getName()).startswith(_WORKER_NAMES)]
-        return [thread for thread in named if self._marker.equals(thread.getContextClassLoader())]
-
-    def _is_at_work(self, worker: JavaObject) -> bool:
-        stack = str(self.session.java.java.util.Arrays.toString(worker.getStackTrace()))
-        return any(frame in stack for frame in _AT_WORK)

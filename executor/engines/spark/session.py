@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
-from executor.engines.spark.jvm import JavaObject, Jvm, launch
+from executor.engines.spark.jvm import JVM_ERRORS, JavaObject, Jvm, launch
 from executor.errors import ConfigurationError
 
+_ROWS_AT_ONCE: Final = 10_000
 _LOG_CONFIGURATION: Final = Path(__file__).with_name("log4j2.properties")
 
 
@@ -74,10 +77,31 @@ class Session:
         """The ids of the jobs, ended ones too, that carry the tag."""
         return sorted(self.java_context.statusTracker().getJobIdsForTag(tag))
 
+    def active_jobs_of(self, tag: str) -> Sequence[int]:
+        """The ids of the jobs that carry the tag and have not ended."""
+        active = set(self.java_context.statusTracker().getActiveJobIds())
+        return [job for job in self.jobs_of(tag) if job in active]
+
+    def strings(self, values: Sequence[str]) -> JavaObject:
+        """A Java array of strings."""
+        array = self.jvm.gateway.new_array(self.java.java.lang.String, len(values))
+        for position, value in enumerate(values):
+            array[position] = value
+        return array
+
+    def rows(self, dataset: JavaObject) -> Iterator[Mapping[str, Any]]:
+        """The rows of a Java Dataset, NULLs left out; as JSON in large pieces, since each call takes a while."""
+        guava = self.java.org.apache.iceberg.relocated.com.google.common.collect
+        pieces = guava.Iterators.partition(dataset.toJSON().toLocalIterator(), _ROWS_AT_ONCE)
+        while pieces.hasNext():
+            for line in self.java.java.lang.String.join("\n", pieces.next()).split("\n"):
+                yield json.loads(line)
+
     def stop(self) -> None:
         """End the session and its JVM. May be repeated."""
         try:
-            self.spark.stop()
+            with contextlib.suppress(*JVM_ERRORS):
+                self.spark.stop()
         finally:
             self.jvm.stop()
 
@@ -132,4 +156,4 @@ def _warm_up(session: Session) -> None:
     # A name that resolves as a package is a class that is not there.
     if not callable(session.java.org.apache.iceberg.spark.actions.SparkActions.get):
         raise ConfigurationError("the jars hold no Iceberg runtime for Spark: fetch Spark's jars again")
-    session.spark.sql("SELECT count(*) FROM range(0, 10, 1, 2)").collect()
+    session.spark.sql("SELECT id % 3, count(*) FROM range(0, 10, 1, 2) GROUP BY 1").count()
