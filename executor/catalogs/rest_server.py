@@ -21,7 +21,7 @@ import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -53,7 +53,7 @@ class RestCatalogSettings:
     database: Path | None = None
     jdbc_uri: str | None = None
     jdbc_user: str | None = None
-    jdbc_password: str | None = None
+    jdbc_password: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 0
 

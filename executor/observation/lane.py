@@ -13,6 +13,7 @@ import pickle
 import sys
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
@@ -28,6 +29,7 @@ R = TypeVar("R")
 DEFAULT_TIMEOUT = timedelta(minutes=2)
 
 _LARGEST_ANSWER = 256 * 1024**2
+_ENDING_SECONDS = 2
 
 logger = structlog.get_logger(__name__)
 
@@ -92,7 +94,7 @@ class ObservationLane:
             kind, answer, worn = await worker.exchange(request)
             reusable = not worn and not self._closed
         except (EOFError, OSError):
-            status = await worker.kill()
+            status = await worker.ended()
             logger.warning("observation.worker_lost", request=type(request).__name__, status=status)
             raise Unavailable(f"the observation worker of this {type(request).__name__} ended ({status})") from None
         finally:
@@ -108,27 +110,31 @@ class ObservationLane:
 
 
 class _Worker:
-    """One worker process and its two pipes."""
+    """One worker process, its two pipes, and the directory for its copies of files."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, scratch: TemporaryDirectory[str]) -> None:
         self._process = process
+        self._scratch = scratch
 
     @classmethod
     async def start(cls, secrets: Path | None) -> _Worker:
         # It imports this very tree, wherever it was imported from.
         root = str(Path(executor.__file__).parent.parent)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "executor.observation.worker",
-            str(os.getpid()),
-            str(secrets or ""),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        )
-        return cls(process)
+        # Ours, not the worker's: a killed worker cleans nothing up.
+        scratch = TemporaryDirectory(prefix="floe-observation-")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "executor.observation.worker"),
+                *(str(os.getpid()), scratch.name, str(secrets or "")),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+        except BaseException:
+            scratch.cleanup()
+            raise
+        return cls(process, scratch)
 
     async def exchange(self, request: Request[R]) -> tuple[ErrorKind | None, object, bool]:
         """Raises EOFError or OSError if the process ends before it has answered."""
@@ -144,6 +150,14 @@ class _Worker:
         kind, answer, worn = pickle.loads(await answers.readexactly(length))
         return kind, answer, worn
 
+    async def ended(self) -> int:
+        """The exit status of a worker that has closed its pipe. It is waited for first: a signal sent to a process that
+        has just ended takes its status away from asyncio."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING_SECONDS):
+                await self._process.wait()
+        return await self.kill()
+
     async def kill(self) -> int:
         """End it at once; its exit status. A worker has nothing to save."""
         with contextlib.suppress(ProcessLookupError):
@@ -151,4 +165,5 @@ class _Worker:
         status = await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
+        self._scratch.cleanup()
         return status

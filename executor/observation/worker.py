@@ -13,7 +13,6 @@ import resource
 import struct
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from executor.errors import ConfigurationError
@@ -120,12 +119,11 @@ def serve(requests: BinaryIO, answers: BinaryIO, observer: Observer) -> None:
 
 def main() -> None:
     end_with_parent(int(sys.argv[1]))
-    secrets = Path(sys.argv[2]) if sys.argv[2] else None
+    scratch, secrets = Path(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3] else None
     # Whatever a library prints must not get between the frames.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with TemporaryDirectory(prefix="floe-observation-") as scratch:
-        serve(sys.stdin.buffer, answers, Observer(Path(scratch), secrets))
+    serve(sys.stdin.buffer, answers, Observer(scratch, secrets))
 
 
 if __name__ == "__main__":

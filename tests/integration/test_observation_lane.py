@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,7 +55,7 @@ async def silent_catalog() -> AsyncIterator[Catalog]:
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     async with asyncio.timeout(_DEADLINE.total_seconds()):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # a process that comes or goes has no event to await
             await asyncio.sleep(0.01)
     assert condition(), what
 
@@ -68,6 +69,10 @@ def children(pid: int) -> set[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 async def test_tables_are_listed_at_any_depth(rest_catalog: RestCatalog, namespace: str, lane: ObservationLane) -> None:
@@ -198,13 +203,18 @@ async def test_a_full_lane_refuses_at_once(silent_catalog: Catalog) -> None:
         assert [type(outcome) for outcome in outcomes] == [Overdue, Overdue]
 
 
-async def test_a_closed_lane_keeps_no_process(rest_catalog: RestCatalog) -> None:
+async def test_a_closed_lane_keeps_no_process_and_no_file(
+    rest_catalog: RestCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = children(os.getpid())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     async with ObservationLane(2) as lane:
         await asyncio.gather(*(lane.run(ListTables(rest_catalog.record)) for _ in range(4)))
         assert len(children(os.getpid()) - before) == 2
+        assert len(entries(tmp_path)) == 2
 
     assert children(os.getpid()) == before
+    assert entries(tmp_path) == []
     with pytest.raises(Unavailable, match="closed"):
         await lane.run(ListTables(rest_catalog.record))
 
