@@ -54,7 +54,7 @@ class SparkEngine:
         self._runs: dict[str, tuple[Run, JobTracker]] = {}
         self._slots: set[int] = set()
         self._lock = threading.Lock()
-        self._overseer = Overseer(self._live)
+        self._overseer: Overseer | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -68,12 +68,14 @@ class SparkEngine:
         return self._session.jvm.process.pid
 
     def start(self) -> None:
+        """As the protocol says; again after a stop, too."""
         try:
             self._deletions.prepare()
         except OSError as error:
             raise ConfigurationError(f"the engine's state directory cannot be used: {error}") from error
         self._session = open_session(self._settings, java_home=self._java_home, jars=self._jars)
         self._catalogs = Catalogs(self._session, self._resolve)
+        self._overseer = Overseer(self._live)
         self._overseer.start()
         logger.info("engine.warmed", engine="spark", version=self.info.version, pid=self.process_id)
 
@@ -95,12 +97,14 @@ class SparkEngine:
             run.cancel()
 
     def stop(self) -> None:
-        self._overseer.stop()
+        if self._overseer is not None:
+            self._overseer.stop()
         session, self._session = self._session, None
         if session is None:
             return
         if self._catalogs is not None:
             self._catalogs.close()
+            self._catalogs = None
         session.stop()
 
     def _carry_out(self, run: Run, tracker: JobTracker) -> Result:

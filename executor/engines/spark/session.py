@@ -99,11 +99,16 @@ class Session:
 
     def stop(self) -> None:
         """End the session and its JVM. May be repeated."""
+        context = self.context
+        if self.jvm.process.poll() is not None:
+            # Nobody is there to be told; what Python holds of the context is still let go.
+            context._jsc = None
         try:
             with contextlib.suppress(*JVM_ERRORS):
-                self.spark.stop()
+                context.stop()
         finally:
             self.jvm.stop()
+            _forget_session()
 
 
 def open_session(settings: SparkSettings, *, java_home: Path, jars: Sequence[Path]) -> Session:
@@ -118,8 +123,15 @@ def open_session(settings: SparkSettings, *, java_home: Path, jars: Sequence[Pat
         _warm_up(session)
     except BaseException:
         jvm.stop()
+        _forget_session()
         raise
     return session
+
+
+def _forget_session() -> None:
+    """PySpark remembers its gateway and its session for the life of the process: a new JVM needs new ones."""
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+    SparkSession._instantiatedSession = SparkSession._activeSession = None
 
 
 def _configuration(settings: SparkSettings, jars: Sequence[Path]) -> Mapping[str, str]:

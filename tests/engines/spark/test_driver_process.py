@@ -31,6 +31,11 @@ started.join()
 print(engine.process_id, flush=True)
 sys.stdin.readline()
 engine.stop()
+engine.start()
+engine._session.spark.range(3).count()
+print(engine.process_id, flush=True)
+sys.stdin.readline()
+engine.stop()
 print("stopped", flush=True)
 sys.stdin.readline()
 """
@@ -85,13 +90,24 @@ def test_the_driver_dies_with_an_executor_that_is_killed(executor: subprocess.Po
         assert ended(driver, within=15)
 
 
-def test_a_stopped_engine_leaves_no_driver(executor: subprocess.Popen[str]) -> None:
+def test_a_dead_driver_is_replaced_and_a_stopped_engine_leaves_none(executor: subprocess.Popen[str]) -> None:
     with executor:
-        driver = watched(int(answer(executor)))
-        assert executor.stdin is not None
-        executor.stdin.write("\n")
-        executor.stdin.flush()
+        first = int(answer(executor))
+        os.kill(first, signal.SIGKILL)
+        tell(executor)
+        second = int(answer(executor))
+        driver = watched(second)
+        assert second != first
+
+        tell(executor)
 
         assert answer(executor) == "stopped"
         assert ended(driver, within=0)
         executor.kill()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    """Let the program go on."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
