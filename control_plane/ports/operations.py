@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from control_plane.domain.identifiers import (
     CatalogName,
@@ -28,6 +28,9 @@ from control_plane.domain.operation import (
     Progress,
     Result,
 )
+
+# Operations whose parameters are instants: a wrong clock would make them do the wrong thing.
+AGE_BASED: Final = frozenset({OperationType.EXPIRE_SNAPSHOTS})
 
 # Called under the operation's row lock with the operation and the store's time; None: nothing follows.
 Decide = Callable[[Operation, datetime], Change | None]

@@ -1,0 +1,135 @@
+"""Registered catalogs on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from control_plane.domain.catalog import Catalog
+from control_plane.domain.errors import CatalogExists, CatalogInUse, CatalogNotFound, EtagMismatch
+from control_plane.domain.identifiers import CatalogName
+from control_plane.store.codec import dumped, loaded
+from control_plane.store.fences import catalog_capacity
+from control_plane.store.postgres.database import Database
+
+_COLUMNS: Final = (
+    "name",
+    "revision",
+    "generation",
+    "max_concurrent_operations",
+    "create_time",
+    "update_time",
+    "last_list_time",
+    "last_list_error",
+)
+_BESIDE: Final = frozenset(_COLUMNS)
+
+_GET: Final = "SELECT * FROM catalogs WHERE name = $1"
+_FIRST_PAGE: Final = "SELECT * FROM catalogs ORDER BY name LIMIT $1"
+_NEXT_PAGE: Final = "SELECT * FROM catalogs WHERE name > $2 ORDER BY name LIMIT $1"
+_CREATE: Final = """
+WITH written AS (
+    INSERT INTO catalogs (name, revision, generation, max_concurrent_operations, create_time, update_time,
+                          last_list_time, last_list_error, document)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), capped AS (
+    INSERT INTO capacity (key, maximum) SELECT $10, $4 FROM written
+    ON CONFLICT (key) DO UPDATE SET maximum = EXCLUDED.maximum
+)
+SELECT * FROM written
+"""
+# Excludes every enqueue into this catalog: its foreign key asks for a share of this row.
+_LOCK: Final = "SELECT revision FROM catalogs WHERE name = $1 FOR UPDATE"
+_UNFINISHED: Final = "SELECT count(*) FROM operations WHERE catalog = $1"
+# What listings have found stays.
+_UPDATE: Final = """
+WITH written AS (
+    UPDATE catalogs SET
+        revision = revision + 1, generation = $2, max_concurrent_operations = $3, update_time = $4, document = $5::jsonb
+    WHERE name = $1
+    RETURNING *
+), capped AS (
+    UPDATE capacity SET maximum = $3 WHERE key = $6
+)
+SELECT * FROM written
+"""
+_DELETE: Final = "WITH uncapped AS (DELETE FROM capacity WHERE key = $2) DELETE FROM catalogs WHERE name = $1"
+_RECORD_LISTING: Final = """
+UPDATE catalogs SET
+    last_list_time = CASE WHEN $2 = '' THEN clock_timestamp() ELSE last_list_time END,
+    last_list_error = $2
+WHERE name = $1
+"""
+
+
+class PostgresCatalogs:
+    """The whole of `ports.records.CatalogStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, catalog: Catalog) -> Catalog:
+        row = await self._database.fetchrow(
+            _CREATE,
+            *(getattr(catalog, column) for column in _COLUMNS),
+            _document(catalog),
+            catalog_capacity(catalog.name),
+        )
+        if row is None:
+            raise CatalogExists(catalog.name)
+        return _catalog(row)
+
+    async def get(self, name: CatalogName) -> Catalog:
+        row = await self._database.fetchrow(_GET, name)
+        if row is None:
+            raise CatalogNotFound(name)
+        return _catalog(row)
+
+    async def list(self, *, after: CatalogName | None, limit: int) -> Sequence[Catalog]:
+        if after is None:
+            return [_catalog(row) for row in await self._database.fetch(_FIRST_PAGE, limit)]
+        return [_catalog(row) for row in await self._database.fetch(_NEXT_PAGE, limit, after)]
+
+    async def update(self, catalog: Catalog, *, revision: int | None, unused: bool) -> Catalog:
+        async with self._database.transaction():
+            await self._lock(catalog.name, revision, unused=unused)
+            row = await self._database.fetchrow(
+                _UPDATE,
+                catalog.name,
+                catalog.generation,
+                catalog.max_concurrent_operations,
+                catalog.update_time,
+                _document(catalog),
+                catalog_capacity(catalog.name),
+            )
+            assert row is not None, "the row is locked"
+            return _catalog(row)
+
+    async def delete(self, name: CatalogName, *, revision: int | None) -> None:
+        async with self._database.transaction():
+            await self._lock(name, revision, unused=True)
+            await self._database.execute(_DELETE, name, catalog_capacity(name))
+
+    async def record_listing(self, name: CatalogName, *, error: str) -> None:
+        await self._database.execute(_RECORD_LISTING, name, error)
+
+    async def _lock(self, name: CatalogName, revision: int | None, *, unused: bool) -> None:
+        current = await self._database.fetchval(_LOCK, name)
+        if current is None:
+            raise CatalogNotFound(name)
+        if revision is not None and revision != current:
+            raise EtagMismatch(f'catalog "{name}"', sent=str(revision), current=str(current))
+        if unused and (operations := await self._database.fetchval(_UNFINISHED, name)):
+            raise CatalogInUse(name, operations=operations)
+
+
+def _document(catalog: Catalog) -> str:
+    return dumped(catalog, Catalog, leave_out=_BESIDE)
+
+
+def _catalog(row: asyncpg.Record) -> Catalog:
+    return loaded(row["document"], Catalog, **{column: row[column] for column in _COLUMNS})

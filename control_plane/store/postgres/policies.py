@@ -1,0 +1,108 @@
+"""Policies and their generations on PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from control_plane.domain.errors import EtagMismatch, PolicyExists, PolicyNotFound
+from control_plane.domain.identifiers import PolicyName
+from control_plane.domain.policy import Policy, PolicySpec
+from control_plane.store.postgres.database import Database
+
+_GET: Final = "SELECT * FROM policies WHERE name = $1"
+_FIRST_PAGE: Final = "SELECT * FROM policies ORDER BY name LIMIT $1"
+_NEXT_PAGE: Final = "SELECT * FROM policies WHERE name > $2 ORDER BY name LIMIT $1"
+_ENABLED: Final = "SELECT * FROM policies WHERE enabled ORDER BY name"
+_KEEP_GENERATION: Final = """
+, kept AS (
+    INSERT INTO policy_generations (name, create_time, generation, spec)
+    SELECT name, create_time, generation, spec FROM written
+    ON CONFLICT DO NOTHING
+)
+SELECT * FROM written
+"""
+_CREATE: Final = f"""
+WITH written AS (
+    INSERT INTO policies (name, enabled, generation, etag, create_time, update_time, spec)
+    VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+){_KEEP_GENERATION}
+"""
+_UPDATE: Final = f"""
+WITH written AS (
+    UPDATE policies SET
+        enabled = $2, generation = $3, etag = $4, create_time = $5, update_time = $6, spec = $7::jsonb
+    WHERE name = $1 AND ($8::text IS NULL OR etag = $8)
+    RETURNING *
+){_KEEP_GENERATION}
+"""
+_DELETE: Final = "DELETE FROM policies WHERE name = $1 AND ($2::text IS NULL OR etag = $2)"
+
+
+class PostgresPolicies:
+    """The whole of `ports.records.PolicyStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, policy: Policy) -> Policy:
+        row = await self._database.fetchrow(_CREATE, *_values(policy))
+        if row is None:
+            raise PolicyExists(policy.name)
+        return _policy(row)
+
+    async def get(self, name: PolicyName) -> Policy:
+        row = await self._database.fetchrow(_GET, name)
+        if row is None:
+            raise PolicyNotFound(name)
+        return _policy(row)
+
+    async def list(self, *, after: PolicyName | None, limit: int) -> Sequence[Policy]:
+        if after is None:
+            return [_policy(row) for row in await self._database.fetch(_FIRST_PAGE, limit)]
+        return [_policy(row) for row in await self._database.fetch(_NEXT_PAGE, limit, after)]
+
+    async def enabled(self) -> Sequence[Policy]:
+        return [_policy(row) for row in await self._database.fetch(_ENABLED)]
+
+    async def update(self, policy: Policy, *, etag: str | None) -> Policy:
+        row = await self._database.fetchrow(_UPDATE, *_values(policy), etag)
+        if row is None:
+            raise await self._refusal(policy.name, etag)
+        return _policy(row)
+
+    async def delete(self, name: PolicyName, *, etag: str | None) -> None:
+        if not await self._database.execute(_DELETE, name, etag):
+            raise await self._refusal(name, etag)
+
+    async def _refusal(self, name: PolicyName, etag: str | None) -> EtagMismatch:
+        current = await self.get(name)
+        return EtagMismatch(f'policy "{name}"', sent=etag or "", current=current.etag)
+
+
+def _values(policy: Policy) -> tuple[object, ...]:
+    spec = policy.spec
+    return (
+        policy.name,
+        spec.is_enabled,
+        policy.generation,
+        policy.etag,
+        policy.create_time,
+        policy.update_time,
+        json.dumps(spec.document),
+    )
+
+
+def _policy(row: asyncpg.Record) -> Policy:
+    return Policy(
+        PolicySpec.stored(json.loads(row["spec"])),
+        generation=row["generation"],
+        etag=row["etag"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+    )

@@ -1,0 +1,154 @@
+"""Known tables and their health reports on PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from control_plane.domain.catalog import Table, TableState
+from control_plane.domain.errors import TableNotFound
+from control_plane.domain.health import HealthReport
+from control_plane.domain.identifiers import CatalogName, OperationId, TableName, TableUuid
+from control_plane.store.codec import dumped, loaded
+from control_plane.store.postgres.database import Database
+from control_plane.store.postgres.operation_filters import Conditions
+
+KEPT_REPORTS: Final = 100
+
+_SELECT: Final = """
+SELECT t.*,
+       (SELECT r.report FROM health_reports r WHERE r.table_id = t.id ORDER BY r.id DESC LIMIT 1) AS report,
+       (SELECT f.holder FROM fences f WHERE f.key = coalesce(nullif(t.uuid, ''), t.table_key)) AS active
+FROM tables t
+WHERE t.state <> 'REPLACED'
+"""
+_ORDER: Final = "ORDER BY t.catalog, t.namespace, t.name"
+_NAMED: Final = "catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'"
+_GET: Final = f"{_SELECT} AND {_NAMED}"
+
+# Whoever bears the name now under another UUID, or under none, makes room for the table that was seen.
+_REPLACE: Final = f"UPDATE tables SET state = 'REPLACED' WHERE {_NAMED} AND uuid NOT IN ('', $4)"
+_LEARN_UUID: Final = f"""
+UPDATE tables SET uuid = $4
+WHERE {_NAMED} AND uuid = '' AND NOT EXISTS (SELECT FROM tables k WHERE k.catalog = $1 AND k.uuid = $4)
+"""
+_FORGET_LISTED: Final = f"DELETE FROM tables WHERE {_NAMED} AND uuid = ''"
+_SEE: Final = """
+INSERT INTO tables AS t (catalog, namespace, name, uuid, table_key, location, metadata_location, format_version, state,
+                         first_seen_time, last_seen_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (catalog, uuid) WHERE uuid <> '' DO UPDATE SET
+    namespace = EXCLUDED.namespace, name = EXCLUDED.name, table_key = EXCLUDED.table_key, location = EXCLUDED.location,
+    metadata_location = EXCLUDED.metadata_location, format_version = EXCLUDED.format_version, state = EXCLUDED.state,
+    last_seen_time = EXCLUDED.last_seen_time
+"""
+_LISTED: Final = """
+INSERT INTO tables AS t (catalog, namespace, name, uuid, table_key, location, metadata_location, format_version, state,
+                         first_seen_time, last_seen_time)
+SELECT $1, ARRAY(SELECT jsonb_array_elements_text(n.namespace)) AS namespace, n.name, '', n.key, '', '', 0, 'PRESENT',
+       now, now
+FROM jsonb_to_recordset($2::jsonb) AS n (namespace jsonb, name text, key text), clock_timestamp() AS now
+ORDER BY 2, 3
+ON CONFLICT (catalog, namespace, name) WHERE state <> 'REPLACED' DO UPDATE SET
+    state = 'PRESENT', last_seen_time = EXCLUDED.last_seen_time
+"""
+_FIND: Final = """
+SELECT id FROM tables
+WHERE catalog = $1 AND CASE WHEN $4 <> '' THEN uuid = $4 ELSE namespace = $2 AND name = $3 AND state <> 'REPLACED' END
+"""
+_SAVE_REPORT: Final = "INSERT INTO health_reports (table_id, report) VALUES ($1, $2::jsonb)"
+_DROP_OLD_REPORTS: Final = """
+DELETE FROM health_reports WHERE table_id = $1 AND id <= (
+    SELECT id FROM health_reports WHERE table_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1
+)
+"""
+_MISSING: Final = """
+UPDATE tables SET state = 'MISSING' WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state = 'PRESENT'
+"""
+
+
+class PostgresTables:
+    """The whole of `ports.records.TableStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def seen(self, tables: Sequence[Table]) -> None:
+        async with self._database.transaction():
+            # In one order, so that two replicas that see the same tables wait for each other instead of locking up.
+            for table in sorted(tables, key=lambda table: table.name):
+                await self._see(table)
+
+    async def listed(self, catalog: CatalogName, names: Sequence[TableName]) -> None:
+        listing = [{"namespace": name.namespace, "name": name.name, "key": str(name)} for name in dict.fromkeys(names)]
+        if listing:
+            await self._database.execute(_LISTED, catalog, json.dumps(listing))
+
+    async def get(self, name: TableName) -> Table:
+        row = await self._database.fetchrow(_GET, *_name(name))
+        if row is None:
+            raise TableNotFound(str(name))
+        return _table(row)
+
+    async def list(self, *, catalog: CatalogName | None, after: TableName | None, limit: int) -> Sequence[Table]:
+        conditions = Conditions(limit)
+        if catalog is not None:
+            conditions.add("t.catalog = {}", catalog)
+        if after is not None:
+            conditions.add("(t.catalog, t.namespace, t.name) > ({}, {}, {})", *_name(after))
+        statement = f"{_SELECT} AND {conditions.sql} {_ORDER} LIMIT $1"
+        return [_table(row) for row in await self._database.fetch(statement, *conditions.values)]
+
+    async def save_report(self, name: TableName, uuid: TableUuid, report: HealthReport) -> None:
+        async with self._database.transaction():
+            table = await self._database.fetchval(_FIND, *_name(name), uuid)
+            if table is None:
+                raise TableNotFound(str(name))
+            await self._database.execute(_SAVE_REPORT, table, dumped(report, HealthReport))
+            await self._database.execute(_DROP_OLD_REPORTS, table, KEPT_REPORTS)
+
+    async def missing(self, name: TableName) -> None:
+        await self._database.execute(_MISSING, *_name(name))
+
+    async def _see(self, table: Table) -> None:
+        if not table.uuid:
+            await self.listed(table.name.catalog, [table.name])
+            return
+        name = _name(table.name)
+        for statement in (_REPLACE, _LEARN_UUID):
+            await self._database.execute(statement, *name, table.uuid)
+        await self._database.execute(_FORGET_LISTED, *name)
+        await self._database.execute(
+            _SEE,
+            *name,
+            table.uuid,
+            str(table.name),
+            table.location,
+            table.metadata_location,
+            table.format_version,
+            table.state,
+            table.first_seen_time,
+            table.last_seen_time,
+        )
+
+
+def _name(name: TableName) -> tuple[str, list[str], str]:
+    return name.catalog, list(name.namespace), name.name
+
+
+def _table(row: asyncpg.Record) -> Table:
+    return Table(
+        TableName(CatalogName(row["catalog"]), tuple(row["namespace"]), row["name"]),
+        TableUuid(row["uuid"]),
+        location=row["location"],
+        first_seen_time=row["first_seen_time"],
+        last_seen_time=row["last_seen_time"],
+        metadata_location=row["metadata_location"],
+        format_version=row["format_version"],
+        state=TableState(row["state"]),
+        health=loaded(row["report"], HealthReport) if row["report"] is not None else None,
+        active_operation=OperationId(row["active"]) if row["active"] is not None else None,
+    )
