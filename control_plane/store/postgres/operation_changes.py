@@ -24,8 +24,10 @@ from control_plane.store.results import result_digest
 
 _ALL: Final = ", ".join(COLUMNS)
 _NEW: Final = ", ".join(f"new.{column}" for column in COLUMNS)
-_EVENT_COLUMNS: Final = "xid, time, event, from_state, to_state, operation_id, type, catalog, table_key, policy, trigger_id, run_id, "
+_EVENT_COLUMNS: Final = (
+    "xid, time, event, from_state, to_state, operation_id, type, catalog, table_key, policy, trigger_id, run_id, "
     "operation"
+)
 
 # Fences are made in key order, so that two callers that share tables wait for each other instead of locking up.
 _ENQUEUE: Final = f"""

@@ -28,8 +28,8 @@ SELECT EXISTS (
 """
 
 # `pool` looks without locks. `locked` takes fence and operation together and asks again what a rival may have changed
-# meanwhile: a locked row is re-read before its WHERE is judged. Then the capacity rows are locked in key order, so caps are
-# hard, and their rooms decide how many are granted. `moment` is read after every lock. What is granted is
+# meanwhile: a locked row is re-read before its WHERE is judged. Then the capacity rows are locked in key order, so
+# caps are hard, and their rooms decide how many are granted. `moment` is read after every lock. What is granted is
 # `decisions.claimed`, in SQL.
 _CLAIM: Final = """
 WITH me AS MATERIALIZED (

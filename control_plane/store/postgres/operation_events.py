@@ -15,8 +15,8 @@ from control_plane.store.postgres.operation_rows import operation_of
 _CURSOR: Final = """
 SELECT store::text, pg_snapshot_xmin(pg_current_snapshot())::text AS xmin FROM store_identity
 """
-# What may be read now: below the oldest transaction that still runs, since that one may add events there when it commits.
-# A cursor beyond every transaction so far was given by this database before it was set back.
+# What may be read now: below the oldest transaction that still runs, since that one may add events there when it
+# commits. A cursor beyond every transaction so far was given by this database before it was set back.
 _HORIZON: Final = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin,
        $1::text = store::text AND $2::text::xid8 >= events_from

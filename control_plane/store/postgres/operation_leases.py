@@ -12,8 +12,8 @@ from control_plane.ports.operations import Renewal
 from control_plane.store.codec import dumped, loaded
 from control_plane.store.postgres.database import Database
 
-# Neither revision nor event: a renewal changes nothing that anybody waits for. Rows are locked in id order, and the time
-# is read after that, so that a renewal which waited is not extended from before its turn.
+# Neither revision nor event: a renewal changes nothing that anybody waits for. Rows are locked in id order, and the
+# time is read after that, so that a renewal which waited is not extended from before its turn.
 _RENEW: Final = """
 WITH me AS MATERIALIZED (
     SELECT id FROM executors WHERE session = $1 FOR SHARE
