@@ -72,8 +72,8 @@ CANCELLED: Final = Edge(
     "cancelled", frozenset({S.QUEUED, S.HELD, S.LEASED, S.RUNNING, S.RECONCILING, S.VERIFYING}), S.CANCELLED
 )
 EXPIRED: Final = Edge("expired", frozenset({S.QUEUED, S.HELD}), S.EXPIRED)
-# From RUNNING, and from RECONCILING by a late result, only when the executor found another table under the name and touched
-# nothing.
+# From RUNNING, and from RECONCILING by a late result, only when the executor found another table under the name
+# and touched nothing.
 SKIPPED: Final = Edge("skipped", frozenset({S.QUEUED, S.LEASED, S.RUNNING, S.RECONCILING}), S.SKIPPED)
 
 EDGES: Final = (

@@ -295,7 +295,8 @@ class Dispatcher:
         """Claim for the free slots of this replica's sessions; how many operations were handed out."""
         handed = 0
         free = [seat for seat in self._seats.values() if seat.free]
-        if not free or not await self._store.operations.claimable():
+        # For one session the claim itself is as cheap as the question.
+        if not free or (len(free) > 1 and not await self._store.operations.claimable()):
             return 0
         for seat in sorted(free, key=lambda seat: -seat.free):
             request = ClaimRequest(

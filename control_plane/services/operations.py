@@ -79,8 +79,6 @@ class OperationsService:
             return decisions.cancel_requested(operation, now, by=by, reason=reason)
 
         operation = await self._store.operations.change(operation_id, decide)
-        for topic in ("cancels", "events", "operations"):
-            self._store.hints.give(topic)
         return (await self._views([operation or await self._store.operations.get(operation_id)]))[0]
 
     async def retry(self, operation_id: OperationId, *, by: str, traceparent: str = "") -> OperationView:
@@ -112,8 +110,6 @@ class OperationsService:
         now = await self._store.now()
         again = new_operation(table, policy, done.type, request, now=now, snapshot_age_floor=self._snapshot_age_floor)
         await self._store.operations.enqueue([again])
-        self._store.hints.give("operations")
-        self._store.hints.give("events")
         return (await self._views([again]))[0]
 
     async def watch(

@@ -123,8 +123,6 @@ class TriggeringService:
         if not validate_only:
             await self._store.operations.enqueue(operations)
             blockers = await self._store.operations.blockers(operations)
-            self._store.hints.give("operations")
-            self._store.hints.give("events")
         planned = [Planned(operation, blockers.get(operation.id, ())) for operation in operations]
         return Triggered(request.trigger_id, [Run(request.run_id, table.name, planned)])
 
