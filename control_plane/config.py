@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from control_plane.config_values import IsoTimedelta, loopback_address
 from control_plane.domain.decisions import Rules
 from control_plane.ports.operations import Retention
+from shared.runtime.settings import DELIMITER, PREFIX, ProcessSettings
 from shared.telemetry.config import TelemetryConfig
+from shared.vocabulary.values import IsoTimedelta, loopback_address
 from shared.wire.transport import MAX_EXECUTION_MESSAGE_BYTES
 
 MIB: Final = 1024 * 1024
-PREFIX: Final = "FLOE_"
-DELIMITER: Final = "__"
 DEFAULT_SNAPSHOT_AGE_FLOOR: Final = timedelta(hours=1)
 
 Address = Annotated[str, AfterValidator(loopback_address)]
@@ -225,7 +224,7 @@ class ShutdownConfig(Section):
     grace: IsoTimedelta = Field(default=timedelta(seconds=5), description="How long calls under way may take to end.")
 
 
-class ControlPlaneConfig(BaseSettings):
+class ControlPlaneConfig(ProcessSettings):
     """FLOE_STORE__DSN sets `store.dsn`, and so on."""
 
     model_config = SettingsConfigDict(
@@ -242,18 +241,6 @@ class ControlPlaneConfig(BaseSettings):
     observing: ObservingConfig = ObservingConfig()
     shutdown: ShutdownConfig = ShutdownConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, then what the caller gives (the file); no `.env` that happens to lie about."""
-        return (env_settings, init_settings)
 
     def warnings(self) -> list[str]:
         """What is allowed, and should not go unseen."""

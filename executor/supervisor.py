@@ -57,7 +57,6 @@ class Supervisor:
         self._unanswered = dict(results.load())
         self._inherited = frozenset(self._unanswered)
         self._refusal: str | None = "the engine has not started"
-        self._drained = False
         self._leaving: str | None = None
         self._session = 0
         self._moved = asyncio.Event()
@@ -98,7 +97,6 @@ class Supervisor:
         An accepted lease is in RUNNING or RECONCILING, so its Ack arrived: if it has not started yet, now it may.
         """
         self._session += 1
-        self._drained = False
         self.renewed(accepted, sent_at=sent_at, ttl=ttl)
         for lease in accepted:
             attempt = self._attempts.get(lease)
@@ -204,9 +202,12 @@ class Supervisor:
         self._moved.set()
 
     def drain(self, reason: str) -> None:
-        """Take no more work from this session. What runs goes on."""
+        """The control plane gives no more until it says otherwise; what runs goes on.
+
+        Every assignment is acknowledged as it comes, so there is nothing to give back; one that still comes after this
+        was given on purpose, after an undrain.
+        """
         logger.info("executor.drained", reason=reason)
-        self._drained = True
 
     # Its own life.
 
@@ -262,8 +263,8 @@ class Supervisor:
         return list(self._attempts.values())
 
     def _why_not(self, assignment: Assignment) -> str | None:
-        if self._leaving is not None or self._drained:
-            return self._leaving or "this executor is drained"
+        if self._leaving is not None:
+            return self._leaving
         if self._refusal is not None:
             return self._refusal
         if not self._free:

@@ -14,10 +14,14 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final, Self
 
+import executor
 from executor.deadlines import DeadlineTable
 from executor.lease import SECOND, boottime
+
+_ROOT: Final = str(Path(executor.__file__).parent.parent)
 
 # The pipe is waited on by a clock that stands still while the machine sleeps, so no wait is long.
 _LONGEST_WAIT: Final = SECOND // 2
@@ -40,6 +44,8 @@ class Watchdog:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(deadlines.descriptor,),
+            # It imports this very tree, wherever this process found it.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))},
             # Out of reach of ^C at the terminal.
             start_new_session=True,
         )

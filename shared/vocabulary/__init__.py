@@ -1,0 +1,1 @@
+"""Names and notations that mean the same on both planes."""
