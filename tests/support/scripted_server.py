@@ -101,7 +101,7 @@ class ScriptedServer:
             for service in file.DESCRIPTOR.services_by_name.values()
         ]
 
-    def _handler(self, name: str, method: Any) -> grpc.RpcMethodHandler:
+    def _handler(self, name: str, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
         request = message_factory.GetMessageClass(method.input_type)
 
         async def unary(request: Any, context: Any) -> Any:

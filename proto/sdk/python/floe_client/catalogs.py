@@ -8,7 +8,7 @@ from floe.v1 import catalog_pb2 as pb
 from floe_client.paging import AsyncPager, Page
 from floe_client.transport import Transport, new_request_id
 
-CHECK_TIMEOUT = 90.0
+CHECK_TIMEOUT = 180.0
 """An executor tries the catalog meanwhile."""
 
 

@@ -100,7 +100,7 @@ class AsyncPolicies:
             if error.reason != "POLICY_NOT_FOUND":
                 raise
             return Applied(await self.create(policy, validate_only=validate_only), "created")
-        if _written(stored) == _written(policy):
+        if written(stored) == written(policy):
             return Applied(stored, "unchanged")
         wanted = pb.Policy()
         wanted.CopyFrom(policy)
@@ -109,7 +109,7 @@ class AsyncPolicies:
         return Applied(updated, "updated")
 
 
-def _written(policy: pb.Policy) -> pb.Policy:
+def written(policy: pb.Policy) -> pb.Policy:
     """The policy as its author wrote it."""
     written = pb.Policy()
     written.CopyFrom(policy)

@@ -22,6 +22,8 @@ from floe_client.watching import Update
 
 Result = TypeVar("Result")
 
+_CANCEL_WITHIN = 5.0
+
 
 class _LoopThread:
     """An event loop in a thread, to which other threads hand work and wait for it."""
@@ -36,11 +38,21 @@ class _LoopThread:
         if self._loop.is_closed():
             work.close()
             raise Unavailable("this client is closed; make a new one")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        ended = threading.Event()
+
+        async def until_the_end() -> Result:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(until_the_end(), self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
+            # What is cancelled has to have ended before what it used can be closed.
+            ended.wait(timeout=_CANCEL_WITHIN)
             raise
 
     def iterate(self, items: AsyncGenerator[Result, None]) -> Iterator[Result]:

@@ -10,7 +10,7 @@ from floe_client.errors import FieldViolation, InvalidArgument
 from floe_client.paging import AsyncPager, Page
 from floe_client.transport import Transport
 
-INSPECT_TIMEOUT = 120.0
+INSPECT_TIMEOUT = 150.0
 """An executor reads the table's manifests meanwhile."""
 
 

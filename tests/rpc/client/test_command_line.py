@@ -1,0 +1,341 @@
+"""The installed `floe` command against a scripted server: output for people and machines, exit codes, ^C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from floe.v1 import catalog_pb2, operation_pb2, policy_pb2, system_pb2, table_pb2, trigger_pb2
+from tests.support.scripted_server import Hang, Refusal, ScriptedServer
+
+LIST, WATCH = "OperationService/ListOperations", "OperationService/WatchOperations"
+GET, TRIGGER = "OperationService/GetOperation", "TriggerService/TriggerMaintenance"
+POLICY = "name: compact\ntablePattern: lake.**\nrewriteDataFiles:\n  minInputFiles: 2\n"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+async def start(server: ScriptedServer, *arguments: str) -> Process:
+    floe = Path(sys.executable).with_name("floe")
+    environment = {**os.environ, "FLOE_SERVER": server.address, "NO_COLOR": "1"}
+    return await asyncio.create_subprocess_exec(floe, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
+
+
+async def run(server: ScriptedServer, *arguments: str, stdin: str = "") -> Ended:
+    process = await start(server, *arguments)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin.encode())
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def operation(state: operation_pb2.OperationState.ValueType) -> operation_pb2.Operation:
+    return operation_pb2.Operation(
+        id="op-1",
+        type=operation_pb2.OPERATION_TYPE_REWRITE_DATA_FILES,
+        state=state,
+        catalog="lake",
+        namespace=["sales"],
+        table="orders",
+        etag=str(state),
+    )
+
+
+def change(state: operation_pb2.OperationState.ValueType) -> operation_pb2.WatchOperationsResponse:
+    event = operation_pb2.OperationEvent(sequence=int(state), event="moved", to_state=state, operation=operation(state))
+    return operation_pb2.WatchOperationsResponse(cursor=f"c{state}", event=event)
+
+
+def script_run(server: ScriptedServer, end: operation_pb2.OperationState.ValueType) -> None:
+    queued = operation(operation_pb2.OPERATION_STATE_QUEUED)
+    run = trigger_pb2.Run(id="run-1", operations=[queued])
+    progress = operation_pb2.OperationProgressUpdate(
+        operation_id="op-1", progress=operation_pb2.OperationProgress(phase="rewriting", groups_done=1, groups_total=4)
+    )
+    server.script(TRIGGER, trigger_pb2.TriggerMaintenanceResponse(trigger_id="t", runs=[run]))
+    server.script(LIST, operation_pb2.ListOperationsResponse(operations=[queued], watch_cursor="c0"))
+    server.script(
+        WATCH,
+        [
+            change(operation_pb2.OPERATION_STATE_RUNNING),
+            operation_pb2.WatchOperationsResponse(progress=progress),
+            change(end),
+            Hang(),
+        ],
+    )
+    ended = operation(end)
+    if end == operation_pb2.OPERATION_STATE_FAILED:
+        ended.failure.message = "out of memory"
+    server.script(GET, operation_pb2.GetOperationResponse(operation=ended))
+
+
+async def test_a_trigger_that_is_waited_for_tells_each_change_in_a_line(server: ScriptedServer) -> None:
+    script_run(server, operation_pb2.OPERATION_STATE_SUCCEEDED)
+
+    ended = await run(server, "trigger", "lake.sales.orders", "--wait")
+
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0] == "REWRITE_DATA_FILES of lake.sales.orders op-1 queued"
+    assert [line.split("  ")[3] for line in lines[1:]] == [
+        "QUEUED",
+        "RUNNING",
+        "rewriting, group 1 of 4",
+        "SUCCEEDED",
+    ]
+    assert "\x1b" not in ended.out
+
+
+async def test_a_failed_operation_ends_with_1_and_says_why(server: ScriptedServer) -> None:
+    script_run(server, operation_pb2.OPERATION_STATE_FAILED)
+
+    ended = await run(server, "trigger", "lake.sales.orders", "--wait", "-o", "json")
+
+    assert ended.code == 1
+    assert "operation op-1 ended FAILED: out of memory" in ended.err
+    assert ended.json["runs"][0]["operations"][0]["state"] == "OPERATION_STATE_FAILED"
+
+
+async def test_an_interrupted_wait_leaves_the_operation_and_says_how_to_stop_it(server: ScriptedServer) -> None:
+    script_run(server, operation_pb2.OPERATION_STATE_SUCCEEDED)
+    server.script(WATCH, [Hang()])
+
+    process = await start(server, "trigger", "lake.sales.orders", "--wait")
+    async with asyncio.timeout(60):
+        await server.called(WATCH)
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+
+    assert process.returncode == 130
+    assert "the operation goes on. To stop: floe op cancel op-1" in err.decode()
+    assert not server.requests("OperationService/CancelOperation")
+
+
+async def test_a_watch_for_machines_is_one_json_document_a_line(server: ScriptedServer) -> None:
+    script_run(server, operation_pb2.OPERATION_STATE_SUCCEEDED)
+
+    ended = await run(server, "op", "watch", "op-1", "-o", "json")
+
+    assert ended.code == 0, ended.err
+    documents = [json.loads(line) for line in ended.out.splitlines()]
+    assert [document["operation"]["state"] for document in documents if "operation" in document] == [
+        "OPERATION_STATE_QUEUED",
+        "OPERATION_STATE_RUNNING",
+        "OPERATION_STATE_SUCCEEDED",
+    ]
+    assert documents[2]["progress"]["progress"]["groupsTotal"] == "4"
+    assert documents[-1]["cursor"] == "c7"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (Refusal(grpc.StatusCode.NOT_FOUND, "no policy x", "POLICY_NOT_FOUND"), 3),
+        (Refusal(grpc.StatusCode.PERMISSION_DENIED, "not yours"), 4),
+        (Refusal(grpc.StatusCode.FAILED_PRECONDITION, "not now"), 5),
+        (Refusal(grpc.StatusCode.UNAVAILABLE, "down", "STORE_UNAVAILABLE"), 6),
+        (Refusal(grpc.StatusCode.INVALID_ARGUMENT, "a name is needed"), 7),
+        (Refusal(grpc.StatusCode.INTERNAL, "internal error"), 8),
+    ],
+)
+async def test_what_the_server_refuses_decides_the_exit_code(
+    server: ScriptedServer, refusal: Refusal, code: int
+) -> None:
+    server.script("PolicyService/GetPolicy", refusal)
+
+    ended = await run(server, "policy", "get", "x", "-o", "json")
+
+    assert ended.code == code
+    assert json.loads(ended.err)["error"]["status"] == refusal.code.name
+    assert ended.out == ""
+
+
+async def test_wrong_usage_ends_with_2(server: ScriptedServer) -> None:
+    assert (await run(server, "policy", "apply")).code == 2
+
+
+async def test_nobody_there_ends_with_6_and_says_what_to_do(server: ScriptedServer) -> None:
+    ended = await run(server, "status", "--server", "127.0.0.1:1")
+
+    assert ended.code == 6
+    assert "floe dev" in ended.err
+
+
+async def test_policies_are_applied_from_standard_input(server: ScriptedServer) -> None:
+    server.script("PolicyService/GetPolicy", Refusal(grpc.StatusCode.NOT_FOUND, "none", "POLICY_NOT_FOUND"))
+    server.script("PolicyService/CreatePolicy", lambda request: policy_pb2.CreatePolicyResponse(policy=request.policy))
+
+    ended = await run(server, "policy", "apply", "-f", "-", stdin=POLICY)
+
+    assert (ended.code, ended.out) == (0, "policy compact created\n"), ended.err
+    (request,) = server.requests("PolicyService/CreatePolicy")
+    assert request.policy.rewrite_data_files.min_input_files == 2
+
+
+async def test_of_several_policies_none_is_stored_if_one_is_wrong(server: ScriptedServer, tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text(POLICY + "---\nname: other\ntablePattern: ..\n")
+    server.script("PolicyService/GetPolicy", Refusal(grpc.StatusCode.NOT_FOUND, "none", "POLICY_NOT_FOUND"))
+    server.script(
+        "PolicyService/CreatePolicy",
+        policy_pb2.CreatePolicyResponse(),
+        Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "1 field is wrong",
+            "INVALID_ARGUMENT",
+            violations=(("policy.tablePattern", "has an empty part"),),
+        ),
+    )
+
+    ended = await run(server, "policy", "apply", "-f", str(file))
+
+    assert ended.code == 7
+    assert f"{file}:7 tablePattern: has an empty part" in ended.err
+    assert all(request.validate_only for request in server.requests("PolicyService/CreatePolicy"))
+
+
+async def test_a_file_with_a_mistake_is_refused_without_a_call(server: ScriptedServer, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY.replace("minInputFiles", "minInputFile"))
+
+    ended = await run(server, "policy", "apply", "-f", str(file))
+
+    assert ended.code == 7
+    assert f"{file}:4 rewriteDataFiles.minInputFile: is not known; did you mean minInputFiles?" in ended.err
+    assert not server.calls
+
+
+async def test_a_policy_is_shown_as_the_yaml_that_would_apply_it(server: ScriptedServer) -> None:
+    config = policy_pb2.RewriteDataFilesConfig(strategy="SORT", sort_order=["5"], target_file_size_bytes=2**40)
+    policy = policy_pb2.Policy(
+        name="compact",
+        table_pattern="lake.**",
+        enabled=False,
+        tags={"cost": "12"},
+        rewrite_data_files=config,
+        etag="v1",
+        generation=3,
+    )
+    server.script("PolicyService/GetPolicy", policy_pb2.GetPolicyResponse(policy=policy))
+
+    shown = await run(server, "policy", "get", "compact")
+    again = await run(server, "policy", "apply", "-f", "-", stdin=shown.out)
+
+    assert again.out == "policy compact unchanged\n", again.err
+
+
+async def test_a_check_that_does_not_pass_ends_with_1(server: ScriptedServer) -> None:
+    checks = [
+        catalog_pb2.CatalogCheck(check="reachable", passed=True, detail="answered"),
+        catalog_pb2.CatalogCheck(check="authenticated", detail="401", hint="set the secret LAKE_TOKEN"),
+    ]
+    server.script("CatalogService/CheckCatalog", catalog_pb2.CheckCatalogResponse(checks=checks))
+
+    ended = await run(server, "catalog", "check", "lake")
+
+    assert ended.code == 1
+    assert ended.out.splitlines()[2].split("  ")[-1].strip() == "set the secret LAKE_TOKEN"
+
+
+async def test_a_catalogs_properties_and_secrets_are_sent_as_written(server: ScriptedServer) -> None:
+    server.script(
+        "CatalogService/CreateCatalog", lambda request: catalog_pb2.CreateCatalogResponse(catalog=request.catalog)
+    )
+
+    ended = await run(
+        server,
+        *("catalog", "create", "lake", "--type", "jdbc", "--uri", "jdbc:postgresql://db/lake"),
+        *("--property", "a=b=c", "--secret", "jdbc.password=LAKE_PASSWORD"),
+    )
+
+    assert ended.out == "catalog lake created\n", ended.err
+    catalog = server.requests("CatalogService/CreateCatalog")[0].catalog
+    assert catalog.type == catalog_pb2.CATALOG_TYPE_JDBC
+    assert dict(catalog.properties) == {"a": "b=c"}
+    assert dict(catalog.secrets) == {"jdbc.password": "LAKE_PASSWORD"}
+
+
+async def test_health_is_shown_with_what_is_not_known(server: ScriptedServer) -> None:
+    health = table_pb2.HealthReport(
+        status=table_pb2.HEALTH_STATUS_CRITICAL,
+        score=70,
+        metrics=[
+            table_pb2.HealthMetric(name="total_file_bytes", knowledge=table_pb2.KNOWLEDGE_EXACT, value=2048),
+            table_pb2.HealthMetric(name="small_file_count", knowledge=table_pb2.KNOWLEDGE_UNKNOWN),
+        ],
+        issues=[
+            table_pb2.HealthIssue(
+                type="TOO_MANY_SNAPSHOTS", severity=table_pb2.ISSUE_SEVERITY_CRITICAL, points=30, message="600 of 500"
+            )
+        ],
+    )
+    table = table_pb2.Table(catalog="lake", namespace=["a.b"], name="t", health=health)
+    server.script("TableService/InspectTable", table_pb2.InspectTableResponse(table=table))
+
+    ended = await run(server, "table", "inspect", 'lake."a.b".t')
+
+    assert ended.code == 0, ended.err
+    words = [line.split() for line in ended.out.splitlines()]
+    assert ["table", 'lake."a.b".t'] in words
+    assert ["CRITICAL", "TOO_MANY_SNAPSHOTS", "-30", "600", "of", "500"] in words
+    assert ["total_file_bytes", "2.0", "KiB", "exact"] in words
+    assert ["small_file_count", "-", "unknown"] in words
+
+
+async def test_a_pause_names_its_scope(server: ScriptedServer) -> None:
+    server.script("SystemService/Pause", system_pb2.PauseResponse(pause=system_pb2.PauseScope(catalog="lake")))
+
+    ended = await run(server, "pause", "lake", "--reason", "migration", "--until", "2126-12-24T18:00:00+01:00")
+
+    assert ended.out == "lake paused; `floe resume lake` ends it\n", ended.err
+    (request,) = server.requests("SystemService/Pause")
+    assert (request.catalog, request.table, request.reason) == ("lake", "", "migration")
+    assert request.until.ToJsonString() == "2126-12-24T17:00:00Z"
+
+
+async def test_an_empty_list_leaves_standard_output_empty(server: ScriptedServer) -> None:
+    server.script("PolicyService/ListPolicies", policy_pb2.ListPoliciesResponse())
+
+    for_people, for_machines = [
+        await run(server, "policy", "list"),
+        await run(server, "policy", "list", "-o", "json"),
+    ]
+
+    assert (for_people.code, for_people.out) == (0, "")
+    assert for_machines.json == {"policies": []}
+
+
+async def test_a_list_of_operations_is_filtered_by_the_server(server: ScriptedServer) -> None:
+    server.script(
+        LIST,
+        operation_pb2.ListOperationsResponse(operations=[operation(operation_pb2.OPERATION_STATE_FAILED)] * 2),
+    )
+
+    ended = await run(
+        server, *("op", "list", "--table", "lake.sales.orders", "--state", "failed", "--limit", "1", "-o", "json")
+    )
+
+    assert len(ended.json["operations"]) == 1
+    (request,) = server.requests(LIST)
+    assert request.page_size == 1
+    assert list(request.filter.namespace) == ["sales"]
+    assert list(request.filter.states) == [operation_pb2.OPERATION_STATE_FAILED]
