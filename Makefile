@@ -5,7 +5,6 @@ PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done),python3)
 VENV := .venv
 RUN := $(VENV)/bin
-CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/floe
 READY := $(VENV)/.floe-ready
 JARS := $(VENV)/.floe-jars
 CHECKED := tests/unit tests/rpc tests/architecture
@@ -48,8 +47,10 @@ format: $(READY) ## write the code as the formatter wants it
 	$(RUN)/ruff format
 	$(RUN)/ruff check --fix
 
-gen: $(READY) ## generate shared/gen from proto/
+gen: $(READY) ## write what is generated: shared/gen from proto/, docs/state-machine.md from the code
 	$(RUN)/python proto/generate.py
+	$(RUN)/python -m control_plane.domain.diagram > docs/state-machine.md.new
+	mv docs/state-machine.md.new docs/state-machine.md
 
 lock: $(READY) ## resolve the requirements of every role again, keeping what still fits
 	$(LOCK) requirements/build.in -o requirements/build.txt
@@ -61,7 +62,7 @@ lock: $(READY) ## resolve the requirements of every role again, keeping what sti
 bench: $(READY) $(JARS) ## measure, beside what each figure is compared with
 	$(RUN)/python -m tests.bench
 
-clean: ## remove the environment and all caches inside the tree (downloads stay in $(CACHE))
+clean: ## remove the environment and all caches inside the tree (downloads stay in the user's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
