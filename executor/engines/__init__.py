@@ -1,1 +1,2 @@
-"""Engines carry assignments out. An engine is loaded by name at the last moment, so that an image carries one engine's dependencies."""
+"""Engines carry assignments out. An engine is loaded by name at the last moment: an image carries the dependencies of
+one engine alone."""

@@ -59,7 +59,10 @@ class Engine(Protocol):
         """Bring the engine up and warm it. Blocks; raises `ConfigurationError` with what to do."""
 
     def run(self, attempt: Attempt) -> Result:
-        """Carry the assignment out in the calling thread. It never raises for what an engine or a catalog did: that is a Result."""
+        """Carry the assignment out in the calling thread.
+
+        It never raises for what an engine or a catalog did: that is a Result.
+        """
 
     def cancel(self, attempt: Attempt) -> None:
         """Stop the attempt's work at once: interrupt its thread and cancel its jobs. Returns before it has stopped."""
