@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.api", "tests.support.iceberg", "tests.support.postgres", "tests.support.spark"]
+pytest_plugins = [
+    "tests.support.iceberg",
+    "tests.support.postgres",
+    "tests.support.processes",
+    "tests.support.spark",
+    "tests.support.stores",
+]

@@ -10,11 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
 
-from control_plane.domain.errors import StoreUnavailable
+from control_plane.domain.errors import DomainError, StoreUnavailable
 
 if TYPE_CHECKING:
     # Generic for type checkers only.
@@ -40,6 +41,8 @@ _UNAVAILABLE: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
+    # A connection that the server closed while nobody used it, and whose end has not been read yet.
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )
@@ -60,6 +63,20 @@ class Connecting:
     connect_within: timedelta = timedelta(seconds=30)
     """How long an unreachable database is waited for at the start."""
     behind_pooler: bool = False
+
+
+class DatabaseUnreachable(StoreUnavailable):
+    """It did not answer at the start."""
+
+    def __init__(self, why: str, *, dsn: str, waited: timedelta) -> None:
+        # Only where it is: a DSN holds a password.
+        parts = urlsplit(dsn)
+        where = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
+        DomainError.__init__(
+            self,
+            f"the database at {where} did not answer within {waited.total_seconds():g} s ({why}); check that it runs "
+            "and FLOE_STORE__DSN, or have it waited for longer with FLOE_STORE__CONNECT_WITHIN",
+        )
 
 
 class _PooledConnection(asyncpg.Connection):
@@ -225,9 +242,10 @@ async def _reach(dsn: str, connecting: Connecting) -> Pool:
             with translated():
                 return await _create_pool(dsn, connecting)
         except StoreUnavailable as error:
+            why = _why(error.__cause__ or error)
             if loop.time() + _RETRY_AFTER > deadline:
-                raise
-            logger.warning("database.awaited", error=str(error.__cause__), seconds_left=round(deadline - loop.time()))
+                raise DatabaseUnreachable(why, dsn=dsn, waited=connecting.connect_within) from error
+            logger.warning("database.awaited", error=why, seconds_left=round(deadline - loop.time()))
         await asyncio.sleep(_RETRY_AFTER)
 
 
