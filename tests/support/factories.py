@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from control_plane.domain.catalog import Catalog, CatalogType
+from control_plane.domain.catalog import Catalog, CatalogType, Table
 from control_plane.domain.executor import Capabilities, Executor
+from control_plane.domain.health import HealthReport
 from control_plane.domain.identifiers import (
     CatalogName,
     ExecutorId,
@@ -22,9 +23,12 @@ from control_plane.domain.identifiers import (
     TableUuid,
     TriggerId,
 )
-from control_plane.domain.observation import ObservationKind
-from control_plane.domain.operation import Operation
+from control_plane.domain.observation import ObservationKind, ObservationRequest
+from control_plane.domain.operation import Effects, Operation, Outcome, Result
+from control_plane.domain.pause import Pause
 from control_plane.domain.policy import Policy, PolicySpec
+from control_plane.ports.operations import ClaimRequest
+from control_plane.ports.records import ObservationClaim
 
 LAKE = CatalogName("lake")
 EVENTS = TableName(LAKE, ("sales",), "events")
@@ -58,6 +62,13 @@ def operation(**changes: Any) -> Operation:
     return replace(made, **changes)
 
 
+def separate(**changes: Any) -> Operation:
+    """An operation on a table of its own."""
+    uuid = str(uuid4())
+    own = {"table": TableName(LAKE, ("sales",), f"t_{uuid[:8]}"), "table_uuid": TableUuid(uuid)}
+    return operation(**{**own, **changes})
+
+
 def policy(name: str = "nightly", **document: Any) -> Policy:
     """A policy that compacts every table of lake, unless the document says otherwise."""
     spec = PolicySpec.stored({"name": name, "tablePattern": "lake.**", "rewriteDataFiles": {}, **document})
@@ -89,3 +100,65 @@ def executor(identity: str = "e1", **changes: Any) -> Executor:
         replica=ReplicaId("r1"),
     )
     return replace(made, **changes)
+
+
+def claim_by(holder: Executor, **changes: Any) -> ClaimRequest:
+    """A claim of an executor that works on nothing, for all that it can do."""
+    assert holder.session is not None
+    can = holder.capabilities
+    made = ClaimRequest(
+        holder.session,
+        holder.id,
+        can.engine,
+        operation_types=can.operation_types,
+        catalogs=can.catalogs,
+        labels=can.labels,
+        slots=can.slots,
+        alone=True,
+    )
+    return replace(made, **changes)
+
+
+def looks_by(holder: Executor, **changes: Any) -> ObservationClaim:
+    """The same for observations."""
+    assert holder.session is not None
+    can = holder.capabilities
+    kinds = tuple(ObservationKind(kind) for kind in can.observation_kinds)
+    return replace(ObservationClaim(holder.session, holder.id, kinds, can.catalogs, can.observation_slots), **changes)
+
+
+def look(kind: ObservationKind = ObservationKind.INSPECT_TABLE, **changes: Any) -> ObservationRequest:
+    """A request to look at lake.sales.events."""
+    return replace(ObservationRequest(kind, LAKE, table=EVENTS), **changes)
+
+
+def table(name: TableName = EVENTS, **changes: Any) -> Table:
+    """A loaded table with a UUID of its own."""
+    made = Table(
+        name,
+        TableUuid(str(uuid4())),
+        f"file:///lake/{name.name}",
+        first_seen_time=now(),
+        last_seen_time=now(),
+        metadata_location=f"file:///lake/{name.name}/metadata/v1.json",
+        format_version=2,
+    )
+    return replace(made, **changes)
+
+
+def result(**changes: Any) -> Result:
+    """Nothing had to be done."""
+    return replace(Result(Outcome.NO_CHANGE, Effects.NONE), **changes)
+
+
+def committed(snapshot: int = 7, **changes: Any) -> Result:
+    return replace(Result(Outcome.COMPLETE, Effects.COMMITTED, snapshots=(snapshot,)), **changes)
+
+
+def pause(**changes: Any) -> Pause:
+    """The whole deployment is paused, unless the changes say otherwise."""
+    return replace(Pause("maintenance", "local:test", now()), **changes)
+
+
+def health_report(error: str = "not readable") -> HealthReport:
+    return HealthReport.unreadable(error, now=now())

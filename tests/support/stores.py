@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
 
 from control_plane.domain.decisions import Rules
+from control_plane.domain.identifiers import OperationId
+from control_plane.domain.operation import Change, Operation
 from control_plane.ports.records import Store
 from control_plane.store.postgres.schema import migrate
 from control_plane.store.postgres.store import PostgresStore, open_postgres_store
@@ -20,13 +23,21 @@ RULES = Rules(ack_within=timedelta(seconds=30), lock_delay=timedelta())
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    """Beside the present, like the factories' times and the database's clock."""
+    return ManualClock(datetime.now(UTC))
 
 
 @pytest_asyncio.fixture
-async def postgres_store(postgres_server: PostgresServer) -> AsyncIterator[PostgresStore]:
+async def database(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The DSN of a migrated database of this test's own."""
+    async with postgres_server.database(migrate) as dsn:
+        yield dsn
+
+
+@pytest_asyncio.fixture
+async def postgres_store(database: str) -> AsyncIterator[PostgresStore]:
     """A PostgreSQL store on a database of this test's own."""
-    async with postgres_server.database(migrate) as dsn, open_postgres_store(dsn, rules=RULES) as store:
+    async with open_postgres_store(database, rules=RULES) as store:
         yield store
 
 
@@ -42,3 +53,14 @@ async def any_store(
     else:
         async with postgres_server.database(migrate) as dsn, open_postgres_store(dsn, rules=RULES) as store:
             yield store
+
+
+async def age(store: Store, operation: OperationId, *instants: str, by: timedelta = timedelta(days=1)) -> Operation:
+    """The operation with these instants in the past: how time passes for one operation, on either store."""
+
+    def decide(current: Operation, now: datetime) -> Change:
+        return Change(replace(current, **dict.fromkeys(instants, now - by)))  # type: ignore[arg-type]  # named instants
+
+    changed = await store.operations.change(operation, decide)
+    assert changed is not None
+    return changed

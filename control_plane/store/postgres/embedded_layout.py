@@ -170,7 +170,9 @@ def _new_data(link: Path, user: ServerUser) -> Path:
         link.unlink()
     if user.may_traverse(link.parent):
         return link
-    elsewhere = next(_reachable_places(user, Path("/var/lib/floe"))) / f"embedded-{uuid.uuid4().hex}"
+    # What belongs to a temporary directory stays temporary.
+    lasting = [] if link.is_relative_to(Path(tempfile.gettempdir()).resolve()) else [Path("/var/lib/floe")]
+    elsewhere = next(_reachable_places(user, *lasting)) / f"embedded-{uuid.uuid4().hex}"
     elsewhere.mkdir(mode=0o711)
     link.symlink_to(elsewhere / "data")
     return elsewhere / "data"
@@ -211,7 +213,8 @@ def _copy_programs(site: Path, copy: Path) -> None:
 
 
 def _reachable_places(user: ServerUser, *preferred: Path) -> Iterator[Path]:
-    for place in (*preferred, Path(tempfile.gettempdir()) / "floe-embedded"):
+    tried = (*preferred, Path(tempfile.gettempdir()) / "floe-embedded")
+    for place in tried:
         try:
             place.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError:
@@ -223,7 +226,7 @@ def _reachable_places(user: ServerUser, *preferred: Path) -> Iterator[Path]:
             yield place
     raise EmbeddedPostgresError(
         f"no folder found that both this process can write and user {user.name} can reach; tried "
-        f"{', '.join(map(str, preferred))}: run as an ordinary user instead of root"
+        f"{', '.join(map(str, tried))}: run as an ordinary user instead of root"
     )
 
 
