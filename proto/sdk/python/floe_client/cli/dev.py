@@ -33,7 +33,7 @@ __all__ = ["DevSettings", "run_dev"]
 
 READY_WITHIN: Final = 180.0
 """The first start makes a database and may download what the executor needs."""
-STOP_WITHIN: Final = 20.0
+STOP_WITHIN: Final = 30.0
 _LOOK_EVERY: Final = 0.2
 
 

@@ -105,6 +105,8 @@ def executor_environment(settings: DevSettings) -> dict[str, str]:
         "FLOE_EXECUTOR__CONTROL_PLANE": f"{LOOPBACK}:{settings.executor_port}",
         "FLOE_EXECUTOR__DISPLAY_NAME": "dev",
         "FLOE_EXECUTOR__SLOTS": str(settings.slots),
+        # ^C at a laptop is not a rolling update: what runs is given a moment, then it is stopped.
+        "FLOE_EXECUTOR__SHUTDOWN_GRACE": "PT5S",
         "FLOE_EXECUTOR__STATE_DIRECTORY": str(settings.directory / "executor"),
         "FLOE_SPARK__MASTER": "local[*]",
         "FLOE_SPARK__DRIVER_MEMORY": settings.driver_memory,

@@ -98,9 +98,12 @@ def short(name: str, prefix: str) -> str:
 
 def when(timestamp: Timestamp) -> str:
     """A moment, in UTC; empty if unset."""
-    if not timestamp.seconds:
-        return ""
-    return timestamp.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return moment(timestamp.seconds) if timestamp.seconds else ""
+
+
+def moment(epoch_seconds: float) -> str:
+    """A moment, in UTC."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def age(timestamp: Timestamp, *, now: datetime | None = None) -> str:

@@ -136,8 +136,10 @@ def _known(metric: HealthMetric) -> str:
 
 
 def _value(metric: HealthMetric) -> str:
-    from floe_client.cli.render import number, size
+    from floe_client.cli.render import moment, number, size
 
     if not metric.HasField("value"):
         return "-"
+    if metric.name.endswith("_time_ms"):
+        return moment(metric.value / 1_000)
     return size(metric.value) if metric.name.endswith("_bytes") else number(metric.value)
