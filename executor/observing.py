@@ -29,8 +29,7 @@ _WAITING_PER_SLOT: Final = 8
 class Lane(Protocol):
     """Who looks. It raises `ObservationError` for what is wrong out there, and is never asked from two loops."""
 
-    async def run(self, request: Request[R], *, timeout: timedelta) -> R:  # noqa: ASYNC109 - the lane queues by it
-        ...
+    async def run(self, request: Request[R], *, within: timedelta) -> R: ...
 
     async def close(self) -> None: ...
 
@@ -89,8 +88,8 @@ class Observing:
         with span_from(message.traceparent, f"observe {kind}", attributes=attributes):
             try:
                 request = convert_observations.request(message)
-                timeout = min(message.timeout.ToTimedelta() or _LONGEST, _LONGEST)
-                answer: Answer = await self._lane.run(request, timeout=timeout)
+                within = min(message.timeout.ToTimedelta() or _LONGEST, _LONGEST)
+                answer: Answer = await self._lane.run(request, within=within)
                 return answer
             except UnknownRequest as unknown:
                 return Invalid(str(unknown))
