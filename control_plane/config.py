@@ -10,7 +10,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from control_plane.domain.decisions import Rules
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Retention
 from shared.runtime.settings import DELIMITER, PREFIX, ProcessSettings
 from shared.telemetry.config import TelemetryConfig

@@ -1,24 +1,32 @@
-"""Which edge an operation takes, and what is kept of it: pure functions from (operation, what happened, now) to a
-change.
+"""Which edge an operation takes: pure functions from (operation, what happened, now) to a change.
 
 The store calls them under the operation's row lock, so what they read is what they change.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
 
 from control_plane.domain import operation as life
+from control_plane.domain.endings import (
+    added,
+    attempt_failed,
+    attempt_of,
+    cancelled,
+    failed,
+    left,
+    no_change,
+    skipped_for,
+    summed_effects,
+    terminal,
+    verifying,
+)
 from control_plane.domain.errors import OperationFinished
-from control_plane.domain.identifiers import ExecutorId, OperationId, SessionId
+from control_plane.domain.identifiers import ExecutorId, SessionId
 from control_plane.domain.operation import (
-    Attempt,
     Change,
-    Edge,
     Effects,
     Failure,
     FailureClass,
@@ -31,30 +39,9 @@ from control_plane.domain.operation import (
     Verification,
     VerificationVerdict,
 )
+from control_plane.domain.rules import Rules
 
 S = OperationState
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The numbers of an operation's life."""
-
-    ack_within: timedelta = timedelta(seconds=5)
-    lease_ttl: timedelta = timedelta(seconds=60)
-    lock_delay: timedelta = timedelta(seconds=30)
-    reconcile_within: timedelta = timedelta(hours=6)
-    verify_within: timedelta = timedelta(minutes=15)
-    nack_delay: timedelta = timedelta(seconds=5)
-    nack_avoid: timedelta = timedelta(minutes=1)
-    max_missed_deliveries: int = 10
-    max_lost_solo: int = 3
-    back_off: timedelta = timedelta(seconds=30)
-    back_off_factor: int = 4
-    back_off_jitter: float = 0.2
-    back_off_cap: timedelta = timedelta(hours=1)
-
-
-DEFAULT_RULES: Final = Rules()
 
 
 def claimed(
@@ -93,7 +80,7 @@ def claimed(
 def acked(operation: Operation, now: datetime, *, session: SessionId, rules: Rules) -> Change:
     """The executor has it: it may start once this is answered. A cancelled lease ends here, untouched."""
     if operation.cancel_requested:
-        return _cancelled(operation, now, decided_by="returned")
+        return cancelled(operation, now, decided_by="returned")
     return Change(
         replace(
             operation,
@@ -113,14 +100,14 @@ def acked(operation: Operation, now: datetime, *, session: SessionId, rules: Rul
 def returned(operation: Operation, now: datetime, *, reason: str, rules: Rules, nacked: bool = False) -> Change:
     """Not acknowledged, refused or drained: nothing was touched, so the same attempt goes back to the queue."""
     if operation.cancel_requested:
-        return _cancelled(operation, now, decided_by="returned")
+        return cancelled(operation, now, decided_by="returned")
     missed = operation.missed_deliveries + (0 if nacked else 1)
     if missed >= rules.max_missed_deliveries:
         failure = Failure(FailureClass.POISON, f"delivery: {missed} hand-outs in a row were not acknowledged")
-        return _failed(operation, now, failure, decided_by="returned")
+        return failed(operation, now, failure, decided_by="returned")
     return Change(
         replace(
-            _left(operation),
+            left(operation),
             state=S.QUEUED,
             state_reason=reason,
             redelivery=True,
@@ -130,7 +117,7 @@ def returned(operation: Operation, now: datetime, *, reason: str, rules: Rules, 
             avoid_until=now + rules.nack_avoid if nacked else None,
         ),
         life.RETURNED,
-        attempt=_attempt(operation, now, decided_by="returned", effects=Effects.NONE),
+        attempt=attempt_of(operation, now, decided_by="returned", effects=Effects.NONE),
     )
 
 
@@ -194,25 +181,25 @@ def reported(operation: Operation, now: datetime, *, result: Result, rules: Rule
     """What follows from an executor's result. A commit wins over a cancel; unknown effects are asked after, never
     guessed.
     """
-    operation = _with(operation, result.metrics, result.snapshots, result.execution_id)
+    operation = added(operation, result.metrics, result.snapshots, result.execution_id)
     if result.effects is Effects.UNKNOWN:
         return _unsure(operation, now, result, rules)
     effects = summed_effects(operation.effects, result.effects)
     if result.effects in (Effects.PARTIAL, Effects.COMMITTED):
         end = _end_after_commit(operation, result)
-        return _verifying(operation, now, result.effects, end, result.outcome, decided_by="result", rules=rules)
+        return verifying(operation, now, result.effects, end, result.outcome, decided_by="result", rules=rules)
     if result.skipped:
         if effects is Effects.NONE:
-            return _skipped(operation, now, result.skipped, decided_by="result")
+            return skipped_for(operation, now, result.skipped, decided_by="result")
         failure = Failure(FailureClass.INVALID, f"{result.skipped} after an earlier attempt had committed")
-        return _failed(operation, now, failure, decided_by="result")
+        return failed(operation, now, failure, decided_by="result")
     if result.cancelled and operation.cancel_requested:
-        return _cancelled(operation, now, decided_by="result")
+        return cancelled(operation, now, decided_by="result")
     if result.failure is not None or result.cancelled:
         failure = result.failure or Failure(FailureClass.ENGINE, "the engine's work was cancelled by somebody else")
-        return _attempt_failed(operation, now, failure, decided_by="result", rules=rules)
+        return attempt_failed(operation, now, failure, decided_by="result", rules=rules)
     # COMPLETE without a commit is the same as nothing to do: there is no effect that could be verified.
-    return _no_change(operation, now, decided_by="result")
+    return no_change(operation, now, decided_by="result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +218,7 @@ def evidence_read(
     """What follows from evidence; None if it belongs to another lapse than the present one, and so decides nothing."""
     if operation.state is not S.RECONCILING or operation.lapse != lapse:
         return None
-    operation = _with(operation, {}, found.snapshots, "")
+    operation = added(operation, {}, found.snapshots, "")
     if found.effects in (Effects.PARTIAL, Effects.COMMITTED):
         end = (
             IntendedEnd(S.SUCCEEDED, Outcome.COMPLETE)
@@ -240,20 +227,20 @@ def evidence_read(
                 operation, Failure(FailureClass.LOST, found.detail or "the executor was lost after some of its commits")
             )
         )
-        return _verifying(operation, now, found.effects, end, found.outcome, decided_by="evidence", rules=rules)
+        return verifying(operation, now, found.effects, end, found.outcome, decided_by="evidence", rules=rules)
     if found.effects is Effects.UNKNOWN:
         failure = Failure(FailureClass.LOST, found.detail or "what the attempt changed cannot be known any more")
-        return _failed(replace(operation, effects=Effects.UNKNOWN), now, failure, decided_by="evidence")
+        return failed(replace(operation, effects=Effects.UNKNOWN), now, failure, decided_by="evidence")
     if operation.cancel_requested:
-        return _cancelled(operation, now, decided_by="evidence")
+        return cancelled(operation, now, decided_by="evidence")
     if operation.unsure_failure is not None:
-        return _attempt_failed(operation, now, operation.unsure_failure, decided_by="evidence", rules=rules)
+        return attempt_failed(operation, now, operation.unsure_failure, decided_by="evidence", rules=rules)
     lost_solo = operation.lost_solo + (1 if operation.solo else 0)
     failure = Failure(FailureClass.LOST, "the executor was lost before it committed anything")
     if lost_solo >= rules.max_lost_solo:
         failure = Failure(FailureClass.POISON, f"{lost_solo} executors in a row were lost while they ran it alone")
-        return _failed(replace(operation, lost_solo=lost_solo), now, failure, decided_by="evidence")
-    return _attempt_failed(
+        return failed(replace(operation, lost_solo=lost_solo), now, failure, decided_by="evidence")
+    return attempt_failed(
         replace(operation, lost_solo=lost_solo), now, failure, decided_by="evidence", rules=rules, solo=True
     )
 
@@ -268,7 +255,7 @@ def asked_later(operation: Operation, now: datetime, delay: timedelta) -> Change
 def reconcile_overdue(operation: Operation, now: datetime) -> Change:
     """Nobody could say what the lost attempt did: an honest end, and no guess."""
     failure = Failure(FailureClass.LOST, "what the lost attempt changed could not be read in time; look at the table")
-    return _failed(replace(operation, effects=Effects.UNKNOWN), now, failure, decided_by="evidence")
+    return failed(replace(operation, effects=Effects.UNKNOWN), now, failure, decided_by="evidence")
 
 
 def verified(operation: Operation, now: datetime, *, verification: Verification, rules: Rules) -> Change:
@@ -276,21 +263,21 @@ def verified(operation: Operation, now: datetime, *, verification: Verification,
     operation = replace(operation, verification=verification)
     if verification.verdict is VerificationVerdict.FAILED:
         wrong = "; ".join(f"{f.check}: {f.detail}" for f in verification.findings if not f.passed)
-        return _failed(operation, now, Failure(FailureClass.VERIFICATION, wrong or "the verification failed"))
+        return failed(operation, now, Failure(FailureClass.VERIFICATION, wrong or "the verification failed"))
     end = operation.intended
     if end is None:
         raise ValueError(f"operation {operation.id} is VERIFYING without an intended end")
     operation = replace(operation, outcome=end.outcome, failure=end.failure)
     match end.state:
         case S.SUCCEEDED:
-            return _terminal(operation, now, life.VERIFIED)
+            return terminal(operation, now, life.VERIFIED)
         case S.CANCELLED:
-            return _terminal(operation, now, life.CANCELLED)
+            return terminal(operation, now, life.CANCELLED)
         case S.QUEUED:
             failure = end.failure or Failure(FailureClass.ENGINE, "only a part was done")
-            return _attempt_failed(operation, now, failure, rules=rules)
+            return attempt_failed(operation, now, failure, rules=rules)
         case _:
-            return _terminal(operation, now, life.FAILED)
+            return terminal(operation, now, life.FAILED)
 
 
 def verify_overdue(operation: Operation, now: datetime, *, rules: Rules) -> Change:
@@ -307,34 +294,18 @@ def cancel_requested(operation: Operation, now: datetime, *, by: str, reason: st
         return Change(operation)
     asked = replace(operation, cancel_request_time=now, cancel_requested_by=by, cancel_reason=reason)
     if operation.state in (S.QUEUED, S.HELD):
-        return _cancelled(asked, now)
+        return cancelled(asked, now)
     return Change(asked, event="cancel_requested")
 
 
 def expired(operation: Operation, now: datetime) -> Change:
     """Its deadline passed before it started; a waiting retry keeps its effects."""
-    return _terminal(replace(operation, state_reason="its deadline passed before it could start"), now, life.EXPIRED)
+    return terminal(replace(operation, state_reason="its deadline passed before it could start"), now, life.EXPIRED)
 
 
 def skipped(operation: Operation, now: datetime, *, reason: str) -> Change:
     """No longer needed or allowed: `policy_withdrawn`, `table_gone`, ..."""
-    return _skipped(operation, now, reason)
-
-
-def summed_effects(earlier: Effects, attempt: Effects) -> Effects:
-    """Effects of all attempts together: what is unknown stays unknown, and a commit does not unhappen."""
-    order = (Effects.NONE, Effects.PARTIAL, Effects.COMMITTED, Effects.UNKNOWN)
-    return max(earlier, attempt, key=order.index)
-
-
-def back_off(operation: OperationId, attempt: int, *, rules: Rules) -> timedelta:
-    """How long the attempt after `attempt` waits: base × factorⁿ, capped, ± a jitter that is fixed for this operation
-    and attempt.
-    """
-    factor = float(rules.back_off_factor ** min(max(attempt - 1, 0), 16))
-    delay = min(rules.back_off * factor, rules.back_off_cap)
-    spread = zlib.crc32(f"{operation}/{attempt}".encode()) / 0x7FFFFFFF - 1
-    return delay * (1 + rules.back_off_jitter * spread)
+    return skipped_for(operation, now, reason)
 
 
 def _unsure(operation: Operation, now: datetime, result: Result, rules: Rules) -> Change:
@@ -366,147 +337,3 @@ def _end_of_partial(operation: Operation, failure: Failure) -> IntendedEnd:
     if failure.kind.retryable and operation.attempt < operation.max_attempts:
         return IntendedEnd(S.QUEUED, Outcome.PARTIAL, failure)
     return IntendedEnd(S.FAILED, Outcome.PARTIAL, failure)
-
-
-def _verifying(
-    operation: Operation,
-    now: datetime,
-    effects: Effects,
-    end: IntendedEnd,
-    outcome: Outcome,
-    *,
-    decided_by: str,
-    rules: Rules,
-) -> Change:
-    attempt = _attempt(operation, now, decided_by=decided_by, effects=effects, outcome=outcome, failure=end.failure)
-    waiting = replace(
-        _left(operation),
-        state=S.VERIFYING,
-        state_reason="",
-        effects=summed_effects(operation.effects, effects),
-        outcome=outcome,
-        intended=end,
-        verify_deadline=now + rules.verify_within,
-        verification=None,
-    )
-    return Change(waiting, life.COMMITTED, attempt=attempt)
-
-
-def _no_change(operation: Operation, now: datetime, *, decided_by: str) -> Change:
-    # Nothing left to do after an earlier attempt's commits: together they did all of it.
-    outcome = Outcome.NO_CHANGE if operation.effects is Effects.NONE else Outcome.COMPLETE
-    attempt = _attempt(operation, now, decided_by=decided_by, effects=Effects.NONE, outcome=Outcome.NO_CHANGE)
-    return _terminal(replace(operation, outcome=outcome, failure=None), now, life.NO_CHANGE, attempt)
-
-
-def _attempt_failed(
-    operation: Operation,
-    now: datetime,
-    failure: Failure,
-    *,
-    decided_by: str = "",
-    rules: Rules,
-    solo: bool = False,
-) -> Change:
-    if operation.cancel_requested:
-        return _cancelled(operation, now, decided_by=decided_by)
-    if not failure.kind.retryable or operation.attempt >= operation.max_attempts:
-        return _failed(operation, now, failure, decided_by=decided_by)
-    waiting = replace(
-        _left(operation),
-        state=S.QUEUED,
-        state_reason=f"{failure.kind}: waits for attempt {operation.attempt + 1}",
-        failure=failure,
-        not_before=now + back_off(operation.id, operation.attempt, rules=rules),
-        intended=None,
-        verify_deadline=None,
-        unsure_failure=None,
-        evidence_not_before=None,
-        reconcile_deadline=None,
-        solo=solo or operation.solo,
-        redelivery=False,
-    )
-    attempt = (
-        _attempt(operation, now, decided_by=decided_by, effects=Effects.NONE, failure=failure) if decided_by else None
-    )
-    return Change(waiting, life.ATTEMPT_FAILED, attempt=attempt)
-
-
-def _failed(operation: Operation, now: datetime, failure: Failure, *, decided_by: str = "") -> Change:
-    attempt = None
-    if decided_by:
-        effects = Effects.UNKNOWN if operation.effects is Effects.UNKNOWN else Effects.NONE
-        attempt = _attempt(operation, now, decided_by=decided_by, effects=effects, failure=failure)
-    outcome = Outcome.PARTIAL if operation.effects in (Effects.PARTIAL, Effects.COMMITTED) else operation.outcome
-    return _terminal(replace(operation, failure=failure, outcome=outcome), now, life.FAILED, attempt)
-
-
-def _cancelled(operation: Operation, now: datetime, *, decided_by: str = "") -> Change:
-    attempt = _attempt(operation, now, decided_by=decided_by, effects=Effects.NONE) if decided_by else None
-    return _terminal(replace(operation, state_reason=operation.cancel_reason), now, life.CANCELLED, attempt)
-
-
-def _skipped(operation: Operation, now: datetime, reason: str, *, decided_by: str = "") -> Change:
-    attempt = _attempt(operation, now, decided_by=decided_by, effects=Effects.NONE) if decided_by else None
-    return _terminal(replace(operation, state_reason=reason), now, life.SKIPPED, attempt)
-
-
-def _terminal(operation: Operation, now: datetime, edge: Edge, attempt: Attempt | None = None) -> Change:
-    metrics = dict(operation.metrics)
-    if operation.start_time is not None:
-        metrics["duration_ms"] = int((now - operation.start_time) / timedelta(milliseconds=1))
-    ended = replace(
-        _left(operation),
-        state=edge.target,
-        finish_time=now,
-        metrics=metrics,
-        intended=None,
-        not_before=None,
-        verify_deadline=None,
-    )
-    return Change(ended, edge, attempt=attempt)
-
-
-def _left(operation: Operation) -> Operation:
-    """Without a lease: whoever presents the old token is stale from now on."""
-    return replace(
-        operation,
-        token=b"",
-        session=None,
-        ack_deadline=None,
-        lease_expire_time=None,
-        missed_renewals=0,
-    )
-
-
-def _attempt(
-    operation: Operation,
-    now: datetime,
-    *,
-    decided_by: str,
-    effects: Effects,
-    outcome: Outcome | None = None,
-    failure: Failure | None = None,
-) -> Attempt:
-    return Attempt(
-        number=operation.attempt,
-        epoch=operation.epoch,
-        executor=operation.executor or ExecutorId(""),
-        start_time=operation.start_time or now,
-        finish_time=now,
-        outcome=outcome,
-        effects=effects,
-        failure=failure,
-        decided_by=decided_by,
-        plan=operation.plan,
-        snapshots=operation.snapshots,
-    )
-
-
-def _with(operation: Operation, metrics: Mapping[str, int], snapshots: Sequence[int], execution_id: str) -> Operation:
-    """The operation with an attempt's figures added to those of the attempts before."""
-    known = dict(operation.metrics)
-    for name, value in metrics.items():
-        known[name] = known.get(name, 0) + value
-    ids = tuple(dict.fromkeys((*operation.snapshots, *snapshots)))
-    return replace(operation, metrics=known, snapshots=ids, execution_id=execution_id or operation.execution_id)

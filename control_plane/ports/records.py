@@ -236,15 +236,24 @@ class Store(Protocol):
     atomic step.
     """
 
-    policies: PolicyStore
-    catalogs: CatalogStore
-    tables: TableStore
-    executors: ExecutorStore
-    operations: OperationStore
-    observations: ObservationStore
-    pauses: PauseStore
-    requests: RequestStore
-    hints: Hints
+    @property
+    def policies(self) -> PolicyStore: ...
+    @property
+    def catalogs(self) -> CatalogStore: ...
+    @property
+    def tables(self) -> TableStore: ...
+    @property
+    def executors(self) -> ExecutorStore: ...
+    @property
+    def operations(self) -> OperationStore: ...
+    @property
+    def observations(self) -> ObservationStore: ...
+    @property
+    def pauses(self) -> PauseStore: ...
+    @property
+    def requests(self) -> RequestStore: ...
+    @property
+    def hints(self) -> Hints: ...
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """Commit at the end, roll back on an error. Inside an open one of the same task it joins it."""

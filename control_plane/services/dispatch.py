@@ -16,12 +16,12 @@ from uuid import uuid4
 
 from control_plane.domain import decisions
 from control_plane.domain.catalog import Catalog
-from control_plane.domain.decisions import Rules
 from control_plane.domain.errors import OperationNotFound, ProtocolVersionUnsupported
 from control_plane.domain.executor import Capabilities, Executor
 from control_plane.domain.identifiers import ExecutorId, ObservationId, OperationId, ReplicaId, SessionId
 from control_plane.domain.observation import Answer, Observation, ObservationKind, ObservationRequest, Stamp
 from control_plane.domain.operation import Change, Lease, Operation, OperationState, Plan, Progress, Result
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import ClaimRequest, Decide, Renewal, Reported, Verdict
 from control_plane.ports.records import ObservationClaim, Store
 from shared.wire.protocol import ACCEPTED_PROTOCOL_VERSIONS

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from control_plane.domain import decisions
-from control_plane.domain.decisions import EvidenceFound, Rules
+from control_plane.domain.decisions import EvidenceFound
 from control_plane.domain.errors import OperationNotFound
 from control_plane.domain.evidence import judge
 from control_plane.domain.identifiers import OperationId
@@ -40,6 +40,7 @@ from control_plane.domain.operation import (
     Verification,
     VerificationVerdict,
 )
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Due, OperationFilter
 from control_plane.ports.records import Clock, Store
 from control_plane.services.triggering import remember

@@ -11,9 +11,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from control_plane.domain.decisions import Rules
 from control_plane.domain.identifiers import ObservationId, ReplicaId
 from control_plane.domain.operation import Change, Effects, Operation, OperationState, Outcome
+from control_plane.domain.rules import Rules
 from control_plane.ports.records import Store
 from control_plane.rpc.executor_session import AssignmentServicer
 from control_plane.rpc.server import Limits, build_executor_server

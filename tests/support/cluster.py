@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from floe_client import AsyncFloe
 from floe_client import types as floe
 from tests.support.failpoints import Gate
+from tests.support.fake_tables import VARIABLE, Behaviours, EffectLog
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Child, Processes, free_port
 from tests.support.waiting import eventually
@@ -115,15 +116,24 @@ class Cluster:
         return self._clients[address]
 
     def start_executor(
-        self, name: str, *, environ: Mapping[str, str], slots: int = 1, point: str | None = None
+        self,
+        name: str,
+        *,
+        environ: Mapping[str, str],
+        slots: int = 1,
+        point: str | None = None,
+        replicas: Sequence[Replica] = (),
     ) -> RunningExecutor:
-        """Start an executor that attaches to any of the replicas, and stops at `point`. `attached` waits for it."""
+        """Start an executor that attaches to any of these replicas (else of all), and stops at `point`.
+
+        `attached` waits for it.
+        """
         directory = self.processes.directory / f"{name}-{len(self.processes.children)}"
         state = directory / "state"
         state.mkdir(parents=True)
         module = ["executor.cli", "serve"]
         settings = {
-            "FLOE_EXECUTOR__CONTROL_PLANE": ",".join(replica.executor_api for replica in self.replicas),
+            "FLOE_EXECUTOR__CONTROL_PLANE": ",".join(replica.executor_api for replica in replicas or self.replicas),
             "FLOE_EXECUTOR__DISPLAY_NAME": name,
             "FLOE_EXECUTOR__SLOTS": str(slots),
             "FLOE_EXECUTOR__STATE_DIRECTORY": str(state),
@@ -254,3 +264,34 @@ def compaction(name: str, pattern: str) -> floe.Policy:
     policy = floe.Policy(name=name, table_pattern=pattern)
     policy.rewrite_data_files.min_input_files = 2
     return policy
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTables:
+    """Fake tables behind real executors: their catalog, engine and observation lane are the test's own."""
+
+    directory: Path
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return {
+            "FLOE_ENGINE_TYPE": "tests.support.fake_engine:create",
+            "FLOE_EXECUTOR__OBSERVATION_LANE": "tests.support.fake_engine:lane",
+            VARIABLE: str(self.directory),
+        }
+
+    @property
+    def log(self) -> EffectLog:
+        return EffectLog(self.directory)
+
+    @property
+    def behaviours(self) -> Behaviours:
+        return Behaviours(self.directory)
+
+    async def hangs(self, operation: str, epoch: int, *, within: float = 30.0) -> None:
+        """Wait until that attempt hangs where it was told to."""
+
+        async def look() -> bool:
+            return self.behaviours.reached(operation, epoch).exists()
+
+        await eventually(look, within=within, pause=0.01)

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from control_plane.store.postgres.embedded import embedded_postgres, erase_embedded_postgres
 
-Migrate = Callable[[str], Awaitable[None]]
+Migrate = Callable[[str], Awaitable[object]]
 
 
 class PostgresServer:

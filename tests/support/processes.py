@@ -25,7 +25,8 @@ from tests.support.waiting import eventually
 MARKER: Final = "FLOE_TEST_PROCESS"
 _ROOT: Final = Path(__file__).parents[2]
 _ENDS_WITHIN: Final = 30.0
-_TAIL_LINES: Final = 60
+_TAIL_LINES: Final = 25
+_TAIL_WIDTH: Final = 400
 _STASH: Final = pytest.StashKey["Processes"]()
 
 
@@ -107,7 +108,7 @@ class Child:
         return (await eventually(look, within=within, pause=0.05))[-1]
 
     def tail(self) -> str:
-        return "\n".join(self.text().splitlines()[-_TAIL_LINES:])
+        return "\n".join(line[:_TAIL_WIDTH] for line in self.text().splitlines()[-_TAIL_LINES:])
 
 
 class Processes:

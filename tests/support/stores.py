@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_asyncio
 
-from control_plane.domain.decisions import Rules
 from control_plane.domain.identifiers import OperationId
 from control_plane.domain.operation import Change, Operation
+from control_plane.domain.rules import Rules
 from control_plane.ports.records import Store
 from control_plane.store.postgres.schema import migrate
 from control_plane.store.postgres.store import PostgresStore, open_postgres_store

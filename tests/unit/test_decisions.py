@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from control_plane.domain import decisions, diagram
 from control_plane.domain import operation as life
-from control_plane.domain.decisions import EvidenceFound, Rules
+from control_plane.domain.decisions import EvidenceFound
 from control_plane.domain.errors import OperationFinished
 from control_plane.domain.identifiers import (
     CatalogName,
@@ -39,6 +39,7 @@ from control_plane.domain.operation import (
     Verification,
     VerificationVerdict,
 )
+from control_plane.domain.rules import Rules, back_off
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 RULES = Rules()
@@ -337,7 +338,7 @@ def test_asking_twice_for_a_cancel_keeps_the_first() -> None:
 
 
 def test_back_off_grows_by_four_and_is_capped_within_its_jitter() -> None:
-    waits = [decisions.back_off(OperationId("op"), attempt, rules=RULES) for attempt in range(1, 8)]
+    waits = [back_off(OperationId("op"), attempt, rules=RULES) for attempt in range(1, 8)]
 
     for attempt, wait in enumerate(waits, start=1):
         base = min(RULES.back_off * 4 ** (attempt - 1), RULES.back_off_cap)

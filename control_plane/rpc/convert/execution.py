@@ -9,7 +9,6 @@ from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
 from control_plane.domain.catalog import Catalog
-from control_plane.domain.decisions import Rules
 from control_plane.domain.errors import FieldViolation, InvalidArgument
 from control_plane.domain.executor import Capabilities
 from control_plane.domain.health import HealthMetrics, Knowledge, Metric
@@ -48,6 +47,7 @@ from control_plane.domain.operation import (
     Result,
     VerificationVerdict,
 )
+from control_plane.domain.rules import Rules
 from control_plane.services.dispatch import Grant, Hello, Look
 from floe.execution.v1 import assignment_pb2 as pb
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from control_plane.domain.decisions import Rules
 from control_plane.domain.errors import CatalogNotFound, OperationNotFound
 from control_plane.domain.identifiers import ExecutorId, OperationId, SessionId
 from control_plane.domain.operation import Attempt, Change, Lease, Operation, OperationState, Progress, Result
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Decide, Due, OperationEvent, Renewal, Reported, Verdict
 from control_plane.store.changes import accepts_result, effect_of, is_current, stale_lease
 from control_plane.store.fences import fence_key

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from control_plane.domain import decisions
-from control_plane.domain.decisions import Rules
 from control_plane.domain.operation import Attempt, Operation, OperationState
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import AGE_BASED, ClaimRequest
 from control_plane.store.blockers import Step
 from control_plane.store.fences import catalog_capacity, executor_capacity, fence_key

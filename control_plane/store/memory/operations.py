@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control_plane.domain.decisions import Rules
+from control_plane.domain.rules import Rules
 from control_plane.store.memory.operation_changes import MemoryChanges
 from control_plane.store.memory.operation_claims import MemoryClaims
 from control_plane.store.memory.operation_lists import MemoryLists

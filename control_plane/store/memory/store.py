@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from control_plane.domain.decisions import Rules
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Retention
 from control_plane.ports.records import Clock
 from control_plane.store.hints import LocalHints

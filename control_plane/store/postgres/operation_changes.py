@@ -9,10 +9,10 @@ from typing import Final
 
 import asyncpg
 
-from control_plane.domain.decisions import Rules
 from control_plane.domain.errors import CatalogNotFound, OperationNotFound
 from control_plane.domain.identifiers import OperationId, SessionId
 from control_plane.domain.operation import Attempt, Change, Lease, Operation, OperationState, Result
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Decide, Due, Reported, Verdict
 from control_plane.store.changes import Effect, accepts_result, effect_of, is_current, stale_lease
 from control_plane.store.codec import dumped

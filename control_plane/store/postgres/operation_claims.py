@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from control_plane.domain import operation as life
-from control_plane.domain.decisions import Rules
 from control_plane.domain.operation import FENCED_STATES, Operation
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import AGE_BASED, ClaimRequest
 from control_plane.store.fences import executor_capacity
 from control_plane.store.postgres.database import Database

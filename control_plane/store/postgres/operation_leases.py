@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from control_plane.domain.decisions import Rules
 from control_plane.domain.identifiers import ExecutorId, OperationId, SessionId
 from control_plane.domain.operation import LEASE_STATES, Lease, OperationState, Progress
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Renewal
 from control_plane.store.codec import dumped, loaded
 from control_plane.store.postgres.database import Database

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control_plane.domain.decisions import Rules
+from control_plane.domain.rules import Rules
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.operation_changes import OperationChanges
 from control_plane.store.postgres.operation_claims import OperationClaims

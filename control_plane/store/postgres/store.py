@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import datetime
 from typing import Final
 
-from control_plane.domain.decisions import Rules
+from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Retention
 from control_plane.store.postgres.catalogs import PostgresCatalogs
 from control_plane.store.postgres.database import Connecting, Database, open_pool, translated

@@ -1,0 +1,7 @@
+"""Fixtures of the tests that speak to a server."""
+
+from __future__ import annotations
+
+from tests.support.api import api
+
+__all__ = ["api"]
