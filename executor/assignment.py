@@ -1,4 +1,4 @@
-"""What an executor is asked to do, in its own words: the wire's messages are converted to these once, at the session."""
+"""What an executor is asked to do, in its own words: the wire's messages become these once, at the session."""
 
 from __future__ import annotations
 
@@ -206,7 +206,8 @@ class Failure:
 class Result:
     """How one attempt ended, as its executor saw it.
 
-    `metrics` is keyed by the fields of `floe.v1.OperationMetrics` (`files_rewritten`, ...); a metric that is not known is absent, never 0.
+    `metrics` is keyed by the fields of `floe.v1.OperationMetrics` (`files_rewritten`, ...); a metric that is not known
+    is absent, never 0.
     """
 
     outcome: Outcome

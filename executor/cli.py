@@ -67,7 +67,11 @@ def _serve(config: ExecutorConfig) -> int:
     async def run() -> None:
         await serve(config, stop_on_signals())
 
-    codes = {ConfigurationError: Exit.CONFIGURATION, Refused: Exit.REFUSED, WatchdogLost: Exit.FAILED}
+    codes: dict[type[BaseException], Exit] = {
+        ConfigurationError: Exit.CONFIGURATION,
+        Refused: Exit.REFUSED,
+        WatchdogLost: Exit.FAILED,
+    }
     try:
         asyncio.run(run())
     except Exception as error:
