@@ -1,4 +1,4 @@
-"""How attempts and operations end: what is kept of them, and that whoever still holds the old lease is stale from then on."""
+"""How attempts and operations end: what is kept of them, and that an old lease is stale from then on."""
 
 from __future__ import annotations
 

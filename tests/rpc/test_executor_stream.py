@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from control_plane.domain.identifiers import ObservationId, ReplicaId
+from control_plane.domain.identifiers import ObservationId, ReplicaId, TableUuid
 from control_plane.domain.operation import Change, Effects, Operation, OperationState, Outcome
 from control_plane.domain.rules import Rules
 from control_plane.ports.records import Store
@@ -30,7 +30,7 @@ RULES = Rules(ack_within=timedelta(seconds=30), lock_delay=timedelta())
 LIMITS = Limits(
     message_bytes=2**20, calls=64, streams=64, streams_per_connection=16, default_deadline=timedelta(minutes=3)
 )
-UUID = "9d1f8a3e-3c0e-4c5e-9a43-0a3f4c2f9b11"
+UUID = TableUuid("9d1f8a3e-3c0e-4c5e-9a43-0a3f4c2f9b11")
 
 
 @dataclass
