@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.config import ControlPlaneConfig, StoreType
+from control_plane.config_reference import reference
 from control_plane.config_sources import ConfigurationError, read_config, shown_settings
 
 
@@ -135,3 +136,9 @@ def test_what_is_shown_can_be_set_again(monkeypatch: pytest.MonkeyPatch) -> None
     shown = {name: value for name, value in shown_settings(config).items() if value}
 
     assert read(monkeypatch, **shown) == config
+
+
+def test_the_reference_is_what_the_settings_say() -> None:
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+    assert page.read_text(encoding="utf-8") == reference(), "run `make gen`"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import pytest
 from google.protobuf.message import Message
@@ -143,3 +145,13 @@ def test_what_is_no_refusal_is_not_shown() -> None:
     assert status_of(ValueError("secret")) == Status(grpc.StatusCode.INTERNAL, "internal error")
     assert status_of(TimeoutError()).code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert status_of(ServerLeaving()).code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_every_reason_has_its_row_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+
+    for code, value in STATUS.values():
+        reason = ErrorReason.Name(value).removeprefix(REASON_PREFIX)
+        keys = ", ".join(f"`{key}`" for key in sorted(DOCUMENTED.get(reason, ())))
+
+        assert f"| `{reason}` | {code.name} | {keys} |" in page
