@@ -65,8 +65,8 @@ class ScriptedExecutor:
                 return self._inbox.pop(index)
         async with asyncio.timeout(PATIENCE):
             while True:
-                message = await self._call.read()
-                assert message is not grpc.aio.EOF, f"the stream ended before a {kind}"
+                message = await self._read()
+                assert message is not None, f"the stream ended before a {kind}"
                 if message.WhichOneof("message") == kind:
                     return message
                 self._inbox.append(message)
@@ -91,8 +91,8 @@ class ScriptedExecutor:
                 for index, message in enumerate(self._inbox):
                     if message.WhichOneof("message") in ("result_accepted", "result_rejected"):
                         return str(self._inbox.pop(index).WhichOneof("message"))
-                message = await self._call.read()
-                assert message is not grpc.aio.EOF, "the stream ended before the result was answered"
+                message = await self._read()
+                assert message is not None, "the stream ended before the result was answered"
                 self._inbox.append(message)
 
     async def end(self) -> grpc.StatusCode:
@@ -100,13 +100,18 @@ class ScriptedExecutor:
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
-                    message = await self._call.read()
+                    message = await self._read()
                 except grpc.aio.AioRpcError:
                     break
-                if message is grpc.aio.EOF:
+                if message is None:
                     break
                 self._inbox.append(message)
-            return await self._call.code()
+            code: grpc.StatusCode = await self._call.code()
+            return code
+
+    async def _read(self) -> pb.AttachResponse | None:
+        message = await self._call.read()
+        return message if isinstance(message, pb.AttachResponse) else None
 
     def break_off(self) -> None:
         """The connection is gone, without a word."""
