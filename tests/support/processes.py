@@ -5,6 +5,7 @@ Nothing that carries the marker may be left at the end: a test that leaves a pro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ import pytest_asyncio
 from tests.support.waiting import eventually
 
 MARKER: Final = "FLOE_TEST_PROCESS"
+CHILD: Final = "FLOE_TEST_CHILD"
 _ROOT: Final = Path(__file__).parents[2]
 _ENDS_WITHIN: Final = 30.0
 _TAIL_LINES: Final = 25
@@ -33,8 +35,9 @@ _STASH: Final = pytest.StashKey["Processes"]()
 class Child:
     """One process of a test and its log, to which both of its outputs go."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], *, id: str, log: Path) -> None:
         self.name = name
+        self.id = id
         self.log = log
         self._process = process
 
@@ -54,6 +57,13 @@ class Child:
     def kill(self) -> None:
         """kill -9, and wait until the kernel has done it."""
         self.send(signal.SIGKILL)
+        self._process.wait(_ENDS_WITHIN)
+
+    def kill_tree(self) -> None:
+        """kill -9 of it and all that it started, at once, as when the machine is lost."""
+        for pid in _marked(CHILD, self.id):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(_ENDS_WITHIN)
 
     def freeze(self) -> None:
@@ -124,6 +134,7 @@ class Processes:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("FLOE_")}
         path = [str(_ROOT), str(_ROOT / "shared" / "gen"), str(_ROOT / "proto" / "sdk" / "python")]
         path.extend(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+        id = str(uuid4())
         log = self.directory / f"{len(self.children):02d}-{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -132,11 +143,11 @@ class Processes:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                env={**inherited, "PYTHONPATH": os.pathsep.join(path), **environ, MARKER: self.marker},
+                env={**inherited, "PYTHONPATH": os.pathsep.join(path), **environ, MARKER: self.marker, CHILD: id},
                 # A group of its own: ^C at the terminal is the test's to handle.
                 start_new_session=True,
             )
-        child = Child(name, process, log)
+        child = Child(name, process, id=id, log=log)
         self.children.append(child)
         return child
 
@@ -153,17 +164,7 @@ class Processes:
 
     def marked(self) -> Mapping[int, str]:
         """Every process that carries the marker, started by a child or by a child's child: its pid and command."""
-        wanted = f"{MARKER}={self.marker}".encode()
-        found = {}
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
-            try:
-                if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
-            except OSError:
-                continue  # It has ended meanwhile, or is not ours.
-        return found
+        return _marked(MARKER, self.marker)
 
     async def close(self) -> None:
         """End all, the last first; fails if any process has to be killed, or outlives the one that started it."""
@@ -218,6 +219,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and _STASH in item.stash:
         report.sections.extend(item.stash[_STASH].tails())
     return report
+
+
+def _marked(variable: str, value: str) -> Mapping[int, str]:
+    wanted = f"{variable}={value}".encode()
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
+        except OSError:
+            continue  # It has ended meanwhile, or is not ours.
+    return found
 
 
 _given_ports: set[int] = set()
