@@ -86,7 +86,7 @@ class SparkConfig(Section):
     deletion_batch: int = Field(
         default=500, ge=1, le=100_000, description="Files deleted between two checks of the lease."
     )
-    conf: Annotated[dict[str, str], PlainSerializer(_masked)] = Field(
+    conf: Annotated[dict[str, str], PlainSerializer(_masked, when_used="json")] = Field(
         default_factory=dict, description='Further Spark configuration, as JSON: {"spark.executor.memory": "2g"}.'
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 from tests.support.fake_tables import Behaviour, Behaviours, EffectLog
 
 _LOOKS_AGAIN_AFTER = 0.01
+_OUTLIVES_ITS_EXECUTOR = 60.0
 
 
 class Worker:
@@ -35,6 +36,8 @@ class Worker:
             else:
                 self._cancelled[message["run"]] = threading.Event()
                 threading.Thread(target=self._run, args=(message,), daemon=True).start()
+        # The executor is gone. An engine at its worst does not care: somebody has to kill it.
+        time.sleep(_OUTLIVES_ITS_EXECUTOR)
 
     def _run(self, message: dict[str, Any]) -> None:
         operation, epoch, table = message["run"], message["epoch"], message["table"]
