@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -339,3 +341,34 @@ async def test_a_list_of_operations_is_filtered_by_the_server(server: ScriptedSe
     assert request.page_size == 1
     assert list(request.filter.namespace) == ["sales"]
     assert list(request.filter.states) == [operation_pb2.OPERATION_STATE_FAILED]
+
+
+async def test_on_a_terminal_bars_are_drawn(server: ScriptedServer) -> None:
+    script_run(server, operation_pb2.OPERATION_STATE_SUCCEEDED)
+    ours, theirs = pty.openpty()
+    floe = Path(sys.executable).with_name("floe")
+    environment = {**os.environ, "FLOE_SERVER": server.address, "TERM": "xterm", "COLUMNS": "150"}
+
+    process = await asyncio.create_subprocess_exec(
+        floe, "trigger", "lake.sales.orders", "--wait", stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    try:
+        async with asyncio.timeout(60):
+            drawn, code = await asyncio.gather(asyncio.to_thread(read_all, ours), process.wait())
+    finally:
+        os.close(ours)
+
+    assert code == 0, drawn
+    assert "━" in drawn
+    assert "group 1 of 4" in drawn
+    assert "op-1  SUCCEEDED" in drawn
+
+
+def read_all(terminal: int) -> str:
+    """What is written to a terminal until its other end is closed, which Linux reports as an error."""
+    pieces: list[bytes] = []
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            pieces.append(piece)
+    return b"".join(pieces).decode()

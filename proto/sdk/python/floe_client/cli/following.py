@@ -144,7 +144,7 @@ def _show_bars(updates: Iterator[Update]) -> None:
     columns = (
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[state]:<11}", markup=False, style="cyan"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24, finished_style="green"),
         TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
     )
@@ -174,9 +174,9 @@ def _move(progress: Any, bar: Any, now: OperationProgress) -> None:
     elif now.HasField("groups_total") and now.groups_total:
         done, total = now.groups_done, now.groups_total
     else:
-        progress.update(bar, detail=progress_text(now))
+        progress.update(bar, detail=progress_text(now), refresh=True)
         return
-    progress.update(bar, completed=done, total=total, detail=progress_text(now))
+    progress.update(bar, completed=done, total=total, detail=progress_text(now), refresh=True)
 
 
 def _say_that_it_goes_on(ids: tuple[str, ...]) -> None:
