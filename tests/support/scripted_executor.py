@@ -65,11 +65,11 @@ class ScriptedExecutor:
                 return self._inbox.pop(index)
         async with asyncio.timeout(PATIENCE):
             while True:
-                message = await self._read()
-                assert message is not None, f"the stream ended before a {kind}"
-                if message.WhichOneof("message") == kind:
-                    return message
-                self._inbox.append(message)
+                received = await self._read()
+                assert received is not None, f"the stream ended before a {kind}"
+                if received.WhichOneof("message") == kind:
+                    return received
+                self._inbox.append(received)
 
     async def assignment(self) -> pb.Assignment:
         return (await self.expect("assignment")).assignment
@@ -91,9 +91,9 @@ class ScriptedExecutor:
                 for index, message in enumerate(self._inbox):
                     if message.WhichOneof("message") in ("result_accepted", "result_rejected"):
                         return str(self._inbox.pop(index).WhichOneof("message"))
-                message = await self._read()
-                assert message is not None, "the stream ended before the result was answered"
-                self._inbox.append(message)
+                received = await self._read()
+                assert received is not None, "the stream ended before the result was answered"
+                self._inbox.append(received)
 
     async def end(self) -> grpc.StatusCode:
         """The status with which the server ended the stream; everything before is read."""

@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -128,7 +129,7 @@ def _write_secret(path: Path, secret: str) -> None:
 async def _initdb(layout: Layout, data: Path, secret_file: Path) -> None:
     arguments = ["-D", str(data), "-U", _USER, "--auth=scram-sha-256", f"--pwfile={secret_file}"]
     with _open_log(layout.log) as log:
-        initdb = await _spawn(layout, "initdb", *arguments, "-E", "UTF8", "--locale=C", log=log)
+        initdb = _spawn(layout, "initdb", *arguments, "-E", "UTF8", "--locale=C", log=log)
         try:
             async with asyncio.timeout(_INIT_TIMEOUT):
                 code = await initdb.wait()
@@ -140,12 +141,12 @@ async def _initdb(layout: Layout, data: Path, secret_file: Path) -> None:
         )
 
 
-async def _start(layout: Layout) -> tuple[asyncio.subprocess.Process, str]:
+async def _start(layout: Layout) -> tuple[_Child, str]:
     """Start the server on the port it had before; on another one if that is taken."""
     port = kept_port(layout.port)
     for _ in range(3):
         layout.port.write_text(str(port))
-        server = await _serve(layout, port)
+        server = _serve(layout, port)
         dsn = f"postgresql://{_USER}:{layout.password.read_text()}@127.0.0.1:{port}"
         try:
             await _ready(server, layout, dsn)
@@ -162,7 +163,7 @@ class _PortTaken(Exception):
     """Somebody else bound the port between our look and the server's start."""
 
 
-async def _serve(layout: Layout, port: int) -> asyncio.subprocess.Process:
+def _serve(layout: Layout, port: int) -> _Child:
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
@@ -172,10 +173,10 @@ async def _serve(layout: Layout, port: int) -> asyncio.subprocess.Process:
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with _open_log(layout.log) as log:
-        return await _spawn(layout, "postgres", "-D", str(layout.data), *options, log=log)
+        return _spawn(layout, "postgres", "-D", str(layout.data), *options, log=log)
 
 
-async def _ready(server: asyncio.subprocess.Process, layout: Layout, dsn: str) -> None:
+async def _ready(server: _Child, layout: Layout, dsn: str) -> None:
     """Return once the server answers a query; an open port is too early, it may still say that it is starting up."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_START_TIMEOUT):
@@ -201,7 +202,7 @@ async def _create_database(dsn: str) -> None:
         await connection.close(timeout=10)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: _Child) -> None:
     """Fast shutdown, which ends sessions and writes a checkpoint; harsher if it takes too long."""
     for signal_number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         if process.returncode is not None:
@@ -248,14 +249,32 @@ def _serves(pid: int, data: Path) -> bool:
         return False
 
 
-async def _spawn(layout: Layout, program: str, *arguments: str, log: IO[bytes]) -> asyncio.subprocess.Process:
+class _Child:
+    """A child started by `subprocess`: not every event loop can start one as another user."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self._process.wait)
+
+
+def _spawn(layout: Layout, program: str, *arguments: str, log: IO[bytes]) -> _Child:
+    """Start a program. In the calling thread, since the kernel stops the child when that thread ends."""
     user = layout.user
     # The settings of a client of some other server must not reach this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
-    return await asyncio.create_subprocess_exec(
-        str(layout.programs / program),
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
+    process = subprocess.Popen(
+        [str(layout.programs / program), *arguments],
+        stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
         cwd="/",
@@ -267,6 +286,7 @@ async def _spawn(layout: Layout, program: str, *arguments: str, log: IO[bytes]) 
         group=user.gid if user.is_another else None,
         extra_groups=[] if user.is_another else None,
     )
+    return _Child(process)
 
 
 def _die_with_parent() -> Callable[[], None] | None:
