@@ -14,6 +14,7 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from executor.attachment import Attachment, Refused
 from executor.deadlines import DeadlineTable
@@ -24,6 +25,7 @@ from executor.results import ResultStore
 from executor.session import ExecutorSession
 from executor.supervisor import Supervisor
 from floe.execution.v1 import assignment_pb2 as pb
+from shared.telemetry.traces import configure_tracing
 from tests.support.fake_engine import FakeEngine, FakeLane
 from tests.support.fake_tables import Behaviour, Behaviours, EffectLog
 from tests.support.scripted_control_plane import (
@@ -473,6 +475,24 @@ async def test_an_engine_that_dies_is_replaced_and_its_attempt_is_unknown(stream
     await stream.expect("plan", lease=again)
     await stream.send(plan_stored=pb.PlanStored(lease=again))
     assert (await stream.expect("result", lease=again)).effects == "COMMITTED"
+
+
+async def test_the_engine_works_in_the_trace_of_the_request(stream: Stream, executor: Executor) -> None:
+    exporter = InMemorySpanExporter()
+    end = configure_tracing("test", None, exporter)
+    trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    lease = await stream.grant(assignment(traceparent=f"00-{trace_id}-{parent}-01"))
+    await stream.expect("plan")
+    await stream.send(plan_stored=pb.PlanStored(lease=lease))
+    await stream.expect("result")
+    end()
+
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    attempt, engine = spans["attempt RewriteDataFiles"], spans["engine.run"]
+    assert {span.context.trace_id for span in (attempt, engine) if span.context} == {int(trace_id, 16)}
+    assert attempt.parent is not None
+    assert attempt.parent.span_id == int(parent, 16)
+    assert engine.parent == attempt.context
 
 
 async def test_progress_is_the_latest_and_comes_at_most_once_a_second(stream: Stream, executor: Executor) -> None:

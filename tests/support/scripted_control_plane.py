@@ -62,9 +62,9 @@ class Stream:
 
     def said(self, kind: str | None = None) -> list[Any]:
         """What has arrived and was not expected yet, heartbeats apart."""
-        names = [(message.WhichOneof("message"), message) for message in self._inbox]
+        names = [(message.WhichOneof("message") or "nothing", message) for message in self._inbox]
         if kind is not None:
-            return [getattr(message, kind) for name, message in names if name == kind]
+            return [getattr(message, name) for name, message in names if name == kind]
         return [name for name, _ in names if name != "heartbeat"]
 
     async def welcome(
