@@ -74,6 +74,8 @@ async def serve(config: ExecutorConfig, stop: asyncio.Event) -> None:
             engine, slots=settings.slots, deadlines=deadlines, results=ResultStore(state / "results")
         )
         resources.push_async_callback(supervisor.stop)
+        # Its processes load what they need while the engine starts.
+        await lane.warm()
         await supervisor.start()
 
         introduction = Introduction(

@@ -7,5 +7,5 @@ from executor.observation.lane import ObservationLane
 
 
 def create(setup: Setup) -> ObservationLane:
-    """The lane; its worker processes start with the first looks."""
+    """The lane; its worker processes start when it is warmed, or with the first looks."""
     return ObservationLane(setup.slots, secrets=setup.secrets_directory)

@@ -45,6 +45,7 @@ class ObservationLane:
         if workers < 1:
             raise ValueError(f"the observation lane needs at least one worker, not {workers}")
         self._secrets = secrets
+        self._workers = workers
         self._limit = workers + waiting
         self._present = 0
         self._slots = asyncio.Semaphore(workers)
@@ -59,6 +60,11 @@ class ObservationLane:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def warm(self) -> None:
+        """Start every worker now: a caller who waits a few seconds should not spend them on a worker's imports."""
+        while len(self._idle) + len(self._busy) < self._workers:
+            self._idle.append(await _Worker.start(self._secrets))
 
     async def run(self, request: Request[R], *, within: timedelta = DEFAULT_TIMEOUT) -> R:
         """The answer, or an `ObservationError`: `Overdue` when the time, waiting in line included, was not enough."""

@@ -159,6 +159,18 @@ async def test_waiting_in_line_counts_towards_the_deadline(
         await hung
 
 
+async def test_a_warmed_lane_looks_without_starting_a_process(rest_catalog: RestCatalog) -> None:
+    before = children(os.getpid())
+    async with ObservationLane(2) as lane:
+        await lane.warm()
+        workers = children(os.getpid()) - before
+        assert len(workers) == 2
+        await lane.run(ListTables(rest_catalog.record), within=_DEADLINE)
+        assert children(os.getpid()) - before == workers
+        await lane.warm()
+        assert children(os.getpid()) - before == workers
+
+
 async def test_a_killed_worker_costs_its_own_look_only(
     rest_catalog: RestCatalog, lane: ObservationLane, silent_catalog: Catalog
 ) -> None:

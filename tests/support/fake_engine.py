@@ -166,6 +166,9 @@ class FakeLane:
                 return self._verdict(request)
         raise Invalid(f"the fake lane does not know {type(request).__name__}")
 
+    async def warm(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
