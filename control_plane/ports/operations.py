@@ -116,7 +116,7 @@ class Due(StrEnum):
     """RECONCILING, past evidence_not_before, no observation of this lapse open or answered and not yet used."""
     RECONCILE_OVERDUE = "RECONCILE_OVERDUE"
     VERIFY = "VERIFY"
-    """VERIFYING, no verification observation open."""
+    """VERIFYING, no verification of this attempt (the observation's `lapse`) open or answered and not used."""
     VERIFY_OVERDUE = "VERIFY_OVERDUE"
     EXPIRED = "EXPIRED"
     """QUEUED or HELD, past its queue_deadline."""
@@ -166,18 +166,18 @@ class OperationStore(Protocol):
     """
 
     async def enqueue(self, operations: Sequence[Operation]) -> None:
-        """Add new QUEUED operations, with an event `queued` each."""
+        """Add new QUEUED operations, with an event `queued` each. Raises CatalogNotFound for one whose catalog is gone."""
 
     async def get(self, operation: OperationId) -> Operation:
         """Unfinished or from history. Raises OperationNotFound."""
 
     async def attempts(self, operation: OperationId) -> Sequence[Attempt]:
         """Finished and current attempts by epoch; a hand-out that was returned untouched counts as one row with
-        decided_by `returned`.
+        decided_by `returned`. An attempt began when it was handed out; a current one shows its plan so far.
         """
 
     async def progress(self, operations: Sequence[OperationId]) -> Mapping[OperationId, Progress]:
-        """The last progress of those that have one."""
+        """The last progress of those unfinished that have one."""
 
     async def list(
         self, where: OperationFilter, *, after: tuple[datetime, OperationId] | None, limit: int

@@ -80,7 +80,7 @@ class TableStore(Protocol):
 
     async def seen(self, tables: Sequence[Table]) -> None:
         """Insert or refresh. A name that comes with a new UUID marks the old row REPLACED; a known UUID under a new
-        name is a rename.
+        name is a rename. Raises CatalogNotFound, as does `listed`.
         """
 
     async def listed(self, catalog: CatalogName, names: Sequence[TableName]) -> None:
@@ -95,7 +95,7 @@ class TableStore(Protocol):
         """PRESENT and MISSING tables by (catalog, namespace, name), at most `limit`, those after `after`."""
 
     async def save_report(self, name: TableName, uuid: TableUuid, report: HealthReport) -> None:
-        """Keep a health report; the last 100 of a table are kept."""
+        """Keep a health report; the last 100 of a table are kept. Raises TableNotFound."""
 
     async def missing(self, name: TableName) -> None:
         """A load said not found: PRESENT becomes MISSING."""
@@ -171,7 +171,7 @@ class ObservationStore(Protocol):
         self, observation: ObservationId, *, epoch: int, session: SessionId, answer: Answer
     ) -> Observation | None:
         """Store the answer; `begin_time` is that of the hand-out. None, and nothing changed, if the epoch is not the
-        current one or it is DONE.
+        current one, it is DONE, or the session is not its executor's current one.
         """
 
     async def sweep(self) -> Sequence[Observation]:

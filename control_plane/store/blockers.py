@@ -23,6 +23,10 @@ class Step:
     state: OperationState
     not_before: datetime | None
 
+    @classmethod
+    def of(cls, operation: Operation) -> Step:
+        return cls(operation.run_id, operation.id, operation.type, operation.state, operation.not_before)
+
     def delays(self, later: Operation, now: datetime) -> bool:
         """A step that is held or backs off steps aside; the later ones do not wait for it."""
         if self.run != later.run_id or OperationType(self.type).order >= later.type.order:

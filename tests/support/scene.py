@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from control_plane.domain import decisions
 from control_plane.domain.executor import Executor
 from control_plane.domain.identifiers import OperationId
-from control_plane.domain.operation import Lease, Operation, OperationState, Result, VerificationVerdict
+from control_plane.domain.operation import Change, Lease, Operation, OperationState, Result, VerificationVerdict
 from control_plane.domain.operation import Verification as Seen
 from control_plane.ports.operations import OperationEvent, OperationFilter, OperationStore, Reported
 from control_plane.ports.records import Store
@@ -33,7 +34,7 @@ class Scene:
         await self.operations.enqueue([operation])
         return operation
 
-    async def times(self) -> dict[str, datetime]:
+    async def times(self) -> dict[str, Any]:
         now = await self.store.now()
         return {
             "create_time": now,
@@ -105,9 +106,9 @@ class Scene:
         return [event for _, event in read.events]
 
 
-def cancel(operation: Operation, now: datetime) -> decisions.Change:
+def cancel(operation: Operation, now: datetime) -> Change:
     return decisions.cancel_requested(operation, now, by="local:test", reason="not now")
 
 
-def returned(operation: Operation, now: datetime) -> decisions.Change:
+def returned(operation: Operation, now: datetime) -> Change:
     return decisions.returned(operation, now, reason="not acknowledged", rules=RULES)

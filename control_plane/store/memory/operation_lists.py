@@ -66,7 +66,7 @@ class MemoryLists:
             around = Surroundings(
                 now=now,
                 holders={key: fence.holder for key, fence in state.fences.items() if fence.holder is not None},
-                steps=[Step(o.run_id, o.id, o.type, o.state, o.not_before) for o in state.operations.values()],
+                steps=[Step.of(o) for o in ({o.id: o for o in operations} | state.operations).values()],
                 pauses=list(state.pauses.values()),
                 full=state.full(),
                 enabled_policies={name for name, policy in state.policies.items() if policy.spec.is_enabled},

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
 
 from control_plane.domain.errors import DomainError, StoreUnavailable
+from control_plane.store.postgres.together import Together
 
 if TYPE_CHECKING:
     # Generic for type checkers only.
@@ -27,6 +29,7 @@ logger: Final = structlog.get_logger(__name__)
 
 APPLICATION_NAME: Final = "floe-control-plane"
 _CACHED_STATEMENTS: Final = 200
+_MISSING_KEY: Final = re.compile(r"=\((.*)\) is not present")
 _RETRY_AFTER: Final = 1.0
 _KEEPALIVE_IDLE: Final = 15
 _KEEPALIVE_INTERVAL: Final = 5
@@ -46,6 +49,16 @@ _UNAVAILABLE: Final = (
     OSError,
     TimeoutError,
 )
+
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class Ask(Protocol[Item_contra, Answer_co]):
+    async def __call__(self, item: Item_contra, /) -> Answer_co: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ class Database:
     def __init__(self, pool: Pool, connecting: Connecting) -> None:
         self._pool = pool
         self._timeout = connecting.timeout.total_seconds()
+        self._joined: list[Together[Any, Any]] = []
         self.statements = 0
         """How many statements were sent, BEGIN and COMMIT included."""
 
@@ -133,6 +147,27 @@ class Database:
         finally:
             with translated():
                 await self._pool.release(connection)
+
+    def together(self, answer: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]) -> Ask[Item, Answer]:
+        """A call that is answered together with others of its kind; one in a transaction is answered there, alone."""
+        joined = Together(answer)
+        self._joined.append(joined)
+
+        async def ask(item: Item) -> Answer:
+            return (await answer([item]))[0] if self.in_transaction else await joined(item)
+
+        return ask
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Answer calls that are made together, until the block ends."""
+        tasks = [asyncio.create_task(joined.run(), name="together") for joined in self._joined]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def in_transaction(self) -> bool:
@@ -189,6 +224,12 @@ def translated() -> Iterator[None]:
         if isinstance(error, ValueError):
             raise
         raise StoreUnavailable(_why(error)) from error
+
+
+def missing_key(error: asyncpg.ForeignKeyViolationError) -> str:
+    """What a row refers to and is not there."""
+    found = _MISSING_KEY.search(error.detail or "")
+    return found[1] if found is not None else ""
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from control_plane.domain.observation import (
     Observation,
     ObservationKind,
     ObservationRequest,
+    ObservationState,
 )
 from control_plane.ports.records import ObservationClaim
 from control_plane.store.answers import HAND_OUT_GRACE, dumped_answer, loaded_answer, timed_out
@@ -186,6 +187,6 @@ class PostgresObservations:
 
 
 def _observation(row: asyncpg.Record) -> Observation:
-    columns = {name: row[name] for name in _COLUMNS}
+    columns = {name: row[name] for name in _COLUMNS} | {"state": ObservationState(row["state"])}
     answer = None if row["answer"] is None else loaded_answer(row["answer"])
     return Observation(request=loaded(row["request"], ObservationRequest), answer=answer, **columns)

@@ -17,7 +17,7 @@ from control_plane.ports.operations import Decide, Due, Reported, Verdict
 from control_plane.store.changes import Effect, accepts_result, effect_of, is_current, stale_lease
 from control_plane.store.codec import dumped
 from control_plane.store.fences import fence_key
-from control_plane.store.postgres.database import Database
+from control_plane.store.postgres.database import Database, missing_key
 from control_plane.store.postgres.operation_rows import COLUMNS, operation_json, operation_of, operation_row
 from control_plane.store.postgres.operation_sweeps import STILL_DUE
 from control_plane.store.results import result_digest
@@ -139,10 +139,8 @@ class OperationChanges:
         try:
             await self._database.execute(_ENQUEUE, json.dumps([operation_row(operation) for operation in operations]))
         except asyncpg.ForeignKeyViolationError as error:
-            # The catalog was deleted between its lookup and this statement; the error's detail names it.
-            known = {operation.catalog for operation in operations}
-            missing = next((name for name in known if f"=({name})" in (error.detail or "")), min(known))
-            raise CatalogNotFound(missing) from error
+            # The catalog was deleted between its lookup and this statement.
+            raise CatalogNotFound(missing_key(error)) from error
 
     async def change(
         self,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+import asyncpg
+
 from control_plane.domain.errors import OperationNotFound
 from control_plane.domain.identifiers import CatalogName, OperationId
 from control_plane.domain.operation import TERMINAL, Attempt, Operation, OperationState
@@ -97,15 +99,18 @@ class OperationLists:
         full = await fetch(_FULL)
         policies = await fetch(_ENABLED, [operation.policy for operation in waiting])
         executors = await fetch(ATTACHED)
+        stored = {row["id"] for row in steps}
+        new = [operation for operation in waiting if operation.id not in stored]
         return Surroundings(
             now=await self._database.fetchval(_NOW),
             holders={row["key"]: OperationId(row["holder"]) for row in holders},
-            steps=[
-                Step(row["run_id"], OperationId(row["id"]), row["type"], row["state"], row["not_before"])
-                for row in steps
-            ],
+            steps=[*map(Step.of, new), *map(_step, steps)],
             pauses=[pause_of(row) for row in pauses],
             full={row["key"]: row["maximum"] for row in full},
             enabled_policies={row["name"] for row in policies},
             executors=[executor_of(row) for row in executors],
         )
+
+
+def _step(row: asyncpg.Record) -> Step:
+    return Step(row["run_id"], OperationId(row["id"]), row["type"], row["state"], row["not_before"])

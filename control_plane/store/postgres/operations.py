@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from control_plane.domain.identifiers import OperationId
+from control_plane.domain.operation import Operation
 from control_plane.domain.rules import Rules
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.operation_changes import OperationChanges
@@ -21,3 +26,20 @@ class PostgresOperations(
         # Each part needs no more than these two.
         self._database = database
         self._rules = rules
+        self._enqueue_together = database.together(self._enqueue_all)
+        self._blockers_together = database.together(self._blockers_of_all)
+
+    async def enqueue(self, operations: Sequence[Operation]) -> None:
+        await self._enqueue_together(operations)
+
+    async def blockers(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
+        return await self._blockers_together(operations)
+
+    async def _enqueue_all(self, calls: Sequence[Sequence[Operation]]) -> Sequence[None]:
+        await super().enqueue(list(chain.from_iterable(calls)))
+        return [None] * len(calls)
+
+    async def _blockers_of_all(
+        self, calls: Sequence[Sequence[Operation]]
+    ) -> Sequence[Mapping[OperationId, Sequence[str]]]:
+        return [await super(PostgresOperations, self).blockers(list(chain.from_iterable(calls)))] * len(calls)

@@ -49,6 +49,7 @@ class PostgresPolicies:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._enabled = database.together(self._enabled_for_all)
 
     async def create(self, policy: Policy) -> Policy:
         row = await self._database.fetchrow(_CREATE, *_values(policy))
@@ -68,7 +69,7 @@ class PostgresPolicies:
         return [_policy(row) for row in await self._database.fetch(_NEXT_PAGE, limit, after)]
 
     async def enabled(self) -> Sequence[Policy]:
-        return [_policy(row) for row in await self._database.fetch(_ENABLED)]
+        return await self._enabled(None)
 
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
         row = await self._database.fetchrow(_UPDATE, *_values(policy), etag)
@@ -79,6 +80,9 @@ class PostgresPolicies:
     async def delete(self, name: PolicyName, *, etag: str | None) -> None:
         if not await self._database.execute(_DELETE, name, etag):
             raise await self._refusal(name, etag)
+
+    async def _enabled_for_all(self, calls: Sequence[None]) -> Sequence[Sequence[Policy]]:
+        return [tuple(_policy(row) for row in await self._database.fetch(_ENABLED))] * len(calls)
 
     async def _refusal(self, name: PolicyName, etag: str | None) -> EtagMismatch:
         current = await self.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final
@@ -47,13 +47,13 @@ class PostgresStore:
         self.hints = hints
         self.database = database
         self._schema_version = schema_version
+        self._now = database.together(self._now_for_all)
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
         return self.database.transaction()
 
     async def now(self) -> datetime:
-        now: datetime = await self.database.fetchval(_NOW)
-        return now
+        return await self._now(None)
 
     async def schema_version(self) -> int:
         return self._schema_version
@@ -64,6 +64,9 @@ class PostgresStore:
 
     async def clean(self, retention: Retention) -> int:
         return await clean(self.database, retention)
+
+    async def _now_for_all(self, calls: Sequence[None]) -> Sequence[datetime]:
+        return [await self.database.fetchval(_NOW)] * len(calls)
 
     @property
     def statements(self) -> int:
@@ -88,7 +91,9 @@ async def open_postgres_store(
         hints = PostgresHints(dsn, replica=secrets.token_hex(8))
         exchange = asyncio.create_task(hints.run(), name="hints")
         try:
-            yield PostgresStore(Database(pool, connecting), hints, rules=rules, schema_version=version)
+            store = PostgresStore(Database(pool, connecting), hints, rules=rules, schema_version=version)
+            async with store.database.serving():
+                yield store
         finally:
             exchange.cancel()
             with suppress(asyncio.CancelledError):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import asyncpg
 
 from control_plane.domain.catalog import Table, TableState
-from control_plane.domain.errors import TableNotFound
+from control_plane.domain.errors import CatalogNotFound, TableNotFound
 from control_plane.domain.health import HealthReport
 from control_plane.domain.identifiers import CatalogName, OperationId, TableName, TableUuid
 from control_plane.store.codec import dumped, loaded
-from control_plane.store.postgres.database import Database
+from control_plane.store.postgres.database import Database, missing_key
 from control_plane.store.postgres.operation_filters import Conditions
 
 KEPT_REPORTS: Final = 100
@@ -77,7 +78,7 @@ class PostgresTables:
         self._database = database
 
     async def seen(self, tables: Sequence[Table]) -> None:
-        async with self._database.transaction():
+        async with _registered(), self._database.transaction():
             # In one order, so that two replicas that see the same tables wait for each other instead of locking up.
             for table in sorted(tables, key=lambda table: table.name):
                 await self._see(table)
@@ -85,7 +86,8 @@ class PostgresTables:
     async def listed(self, catalog: CatalogName, names: Sequence[TableName]) -> None:
         listing = [{"namespace": name.namespace, "name": name.name, "key": str(name)} for name in dict.fromkeys(names)]
         if listing:
-            await self._database.execute(_LISTED, catalog, json.dumps(listing))
+            async with _registered():
+                await self._database.execute(_LISTED, catalog, json.dumps(listing))
 
     async def get(self, name: TableName) -> Table:
         row = await self._database.fetchrow(_GET, *_name(name))
@@ -133,6 +135,15 @@ class PostgresTables:
             table.first_seen_time,
             table.last_seen_time,
         )
+
+
+@asynccontextmanager
+async def _registered() -> AsyncIterator[None]:
+    """The foreign key says when a table's catalog is not, or no longer, registered."""
+    try:
+        yield
+    except asyncpg.ForeignKeyViolationError as error:
+        raise CatalogNotFound(missing_key(error)) from error
 
 
 def _name(name: TableName) -> tuple[str, list[str], str]:

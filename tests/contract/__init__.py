@@ -1,0 +1,1 @@
+"""What every store does, whichever it is: the full statement of the ports."""

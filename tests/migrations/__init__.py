@@ -1,0 +1,1 @@
+"""The schema as it is made, checked and refused."""
