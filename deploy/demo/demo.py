@@ -86,8 +86,12 @@ def main() -> int:
             os.environ["FLOE_SERVER"] = ready["server"]
             result = demonstrate(ready)
         require_nothing_left(marker)
-    except (Failed, subprocess.SubprocessError, OSError) as failure:
-        print(f"\nDEMO FAILED: {failure}\nlogs are kept in {directory / 'logs'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"\nDEMO FAILED: interrupted\nlogs are kept in {directory / 'logs'}", file=sys.stderr)
+        return 130
+    except Exception as failure:
+        why = str(failure) if isinstance(failure, Failed) else f"{type(failure).__name__}: {failure}"
+        print(f"\nDEMO FAILED: {why}\nlogs are kept in {directory / 'logs'}", file=sys.stderr)
         return 1
     shutil.rmtree(directory, ignore_errors=True)
     print(f"\nDEMO OK {result}, {time.monotonic() - started:.1f} s (set-up not included)")
