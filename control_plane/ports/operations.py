@@ -166,7 +166,7 @@ class OperationStore(Protocol):
     """
 
     async def enqueue(self, operations: Sequence[Operation]) -> None:
-        """Add new QUEUED operations, with an event `queued` each. Raises CatalogNotFound for one whose catalog is gone."""
+        """Add new QUEUED operations, with an event `queued` each. Raises CatalogNotFound if its catalog is gone."""
 
     async def get(self, operation: OperationId) -> Operation:
         """Unfinished or from history. Raises OperationNotFound."""
