@@ -93,6 +93,8 @@ async def _migrate(config: ControlPlaneConfig) -> int:
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
     """Run it to its end. What an operator can put right is said in one line, without a traceback."""
+    import uvloop
+
     from control_plane.domain.errors import StoreUnavailable
     from control_plane.rpc.server import AddressInUse
     from control_plane.store.postgres.database import DatabaseUnreachable
@@ -106,7 +108,9 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
         EmbeddedPostgresError: Exit.DATABASE,
     }
     try:
-        return asyncio.run(work)
+        # uvloop: a call here is a handful of short waits, and what they cost is mostly the loop's own work.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -33,11 +33,20 @@ class Once:
         handle: Callable[[], Awaitable[Response]],
         *,
         hints: Sequence[str] = (),
+        one_step: bool = False,
     ) -> Response:
-        """The answer of `handle`, or the stored one. `hints` are given once the change can be seen by others."""
+        """The answer of `handle`, or the stored one. `hints` are given once the change can be seen by others.
+
+        With `one_step`, all that `handle` changes is one step of the store: a transaction is only needed where an
+        answer is kept with it.
+        """
         key = _key(request)
         if getattr(request, "validate_only", False):
             return await self._undone(handle)
+        if one_step and key is None:
+            response = await handle()
+            self._hint(hints)
+            return response
         async with self._store.transaction():
             stored = await self._store.requests.begin(key) if key is not None else None
             if stored is not None:
@@ -45,9 +54,12 @@ class Once:
             response = await handle()
             if key is not None:
                 await self._store.requests.answer(key, response.SerializeToString(deterministic=True))
-        for topic in hints:
-            self._store.hints.give(topic)
+        self._hint(hints)
         return response
+
+    def _hint(self, topics: Sequence[str]) -> None:
+        for topic in topics:
+            self._store.hints.give(topic)
 
     async def stored(self, request: Message, response_type: type[Response]) -> Response | None:
         """The answer that this request id got before, if any; for what must be done ahead of the transaction."""

@@ -80,10 +80,10 @@ class TriggeringService:
         Raises CatalogNotFound, TableNotFound (the catalog says so), CatalogUnreachable or NoExecutor (nobody could
         ask).
         """
-        await self._store.catalogs.get(name.catalog)
         known = await self._known(name)
         if known is not None:
             return known
+        await self._store.catalogs.get(name.catalog)
         request = ObservationRequest(ObservationKind.LOAD_TABLE, name.catalog, table=name)
         match await self._observing.observe(request, within=RESOLVE_WITHIN):
             case LoadedTable() as loaded:
@@ -96,7 +96,7 @@ class TriggeringService:
             case other:
                 raise CatalogUnreachable(name.catalog, why=f"its executor answered {type(other).__name__} to a load")
 
-    async def trigger(
+    async def plan(
         self,
         table: Table,
         *,
@@ -104,11 +104,8 @@ class TriggeringService:
         types: Sequence[OperationType],
         by: str,
         traceparent: str = "",
-        validate_only: bool = False,
     ) -> Triggered:
-        """Queue what the policy, or the governing policies, want done to the table; with `validate_only` say it and
-        queue nothing.
-        """
+        """What the policy, or the governing policies, want done to the table. Nothing is queued yet."""
         if policy is None:
             chosen = await self._governing(table.name, types)
         else:
@@ -119,12 +116,15 @@ class TriggeringService:
             new_operation(table, chosen[kind], kind, request, now=now, snapshot_age_floor=self._snapshot_age_floor)
             for kind in sorted(chosen, key=lambda kind: kind.order)
         ]
-        blockers: Mapping[OperationId, Sequence[str]] = {}
-        if not validate_only:
-            await self._store.operations.enqueue(operations)
-            blockers = await self._store.operations.blockers(operations)
+        blockers = await self._store.operations.blockers(operations)
         planned = [Planned(operation, blockers.get(operation.id, ())) for operation in operations]
         return Triggered(request.trigger_id, [Run(request.run_id, table.name, planned)])
+
+    async def queue(self, triggered: Triggered) -> None:
+        """Queue what was planned, all of it in one step."""
+        await self._store.operations.enqueue(
+            [planned.operation for run in triggered.runs for planned in run.operations]
+        )
 
     async def _known(self, name: TableName) -> Table | None:
         try:

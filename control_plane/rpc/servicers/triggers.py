@@ -30,20 +30,22 @@ class TriggerServicer(pb_grpc.TriggerServiceServicer):
         name = table_name(request.catalog, request.namespace, request.table)
         types = types_from_proto(request)
         try:
-            # Ahead of the transaction: an unknown table is asked for at its catalog, which may take seconds.
+            # Ahead of the transaction: an unknown table is asked for at its catalog, which may take seconds. What
+            # has changed meanwhile is seen by the claim, which looks again.
             table = await self._triggering.resolve(name)
-        except DomainError as error:
-            return await self._once.stored_or_raise(request, pb.TriggerMaintenanceResponse, error)
-
-        async def trigger() -> pb.TriggerMaintenanceResponse:
-            triggered = await self._triggering.trigger(
+            triggered = await self._triggering.plan(
                 table,
                 policy=PolicyName(request.policy_name) if request.policy_name else None,
                 types=types,
                 by=current_caller(),
                 traceparent=current_traceparent(),
-                validate_only=request.validate_only,
             )
+        except DomainError as error:
+            return await self._once.stored_or_raise(request, pb.TriggerMaintenanceResponse, error)
+
+        async def trigger() -> pb.TriggerMaintenanceResponse:
+            if not request.validate_only:
+                await self._triggering.queue(triggered)
             return triggered_to_proto(triggered)
 
-        return await self._once.answer(request, pb.TriggerMaintenanceResponse, trigger, hints=_HINTS)
+        return await self._once.answer(request, pb.TriggerMaintenanceResponse, trigger, hints=_HINTS, one_step=True)

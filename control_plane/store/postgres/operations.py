@@ -42,4 +42,4 @@ class PostgresOperations(
     async def _blockers_of_all(
         self, calls: Sequence[Sequence[Operation]]
     ) -> Sequence[Mapping[OperationId, Sequence[str]]]:
-        return [await super(PostgresOperations, self).blockers(list(chain.from_iterable(calls)))] * len(calls)
+        return [await super().blockers(list(chain.from_iterable(calls)))] * len(calls)
