@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 async def test_an_executor_with_another_protocol_version_is_refused_with_the_reason(
     one_replica: Cluster, fake: FakeTables
 ) -> None:
-    stranger = one_replica.start_executor("stranger", environ=fake.environ, point="another_protocol_version")
+    stranger = one_replica.start_executor("stranger", environ=fake.environ, points=["another_protocol_version"])
     assert await stranger.child.ended() not in (0, 1), "a code that says that the operator has something to do"
     assert "Traceback" not in stranger.child.text()
     last = stranger.child.text().splitlines()[-1]
@@ -64,7 +64,8 @@ async def test_an_operation_whose_catalog_is_down_is_retried_and_not_lost(
 
     async def failed_once() -> floe.Operation | None:
         known = await handle.get()
-        return known if state_name(known) == "QUEUED" and known.attempts else None
+        ended = [attempt for attempt in known.attempts if attempt.HasField("finish_time")]
+        return known if state_name(known) == "QUEUED" and ended else None
 
     waiting = await eventually(failed_once, within=30)
     (attempt,) = waiting.attempts

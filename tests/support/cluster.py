@@ -47,13 +47,15 @@ class Replica:
 
 @dataclass(slots=True)
 class RunningExecutor:
-    """One executor process, and the point at which it was told to wait."""
+    """One executor process, and the directory by which it is held at points."""
 
     name: str
     child: Child
-    gate: Gate
-    state: Path
+    directory: Path
     id: str = ""
+
+    def gate(self, point: str) -> Gate:
+        return Gate(self.directory, point)
 
 
 @dataclass(slots=True)
@@ -121,12 +123,12 @@ class Cluster:
         *,
         environ: Mapping[str, str],
         slots: int = 1,
-        point: str | None = None,
+        points: Sequence[str] = (),
         replicas: Sequence[Replica] = (),
     ) -> RunningExecutor:
-        """Start an executor that attaches to any of these replicas (else of all), and stops at `point`.
+        """Start an executor that attaches to any of these replicas (else of all); `attached` waits for it.
 
-        `attached` waits for it.
+        It can be held at any of the points.
         """
         directory = self.processes.directory / f"{name}-{len(self.processes.children)}"
         state = directory / "state"
@@ -140,13 +142,12 @@ class Cluster:
             **self.environ,
             **environ,
         }
-        gate = Gate(directory)
         command = (
             [sys.executable, "-m", *module]
-            if point is None
-            else [sys.executable, "-m", "tests.support.failpoints", point, str(directory), *module]
+            if not points
+            else [sys.executable, "-m", "tests.support.failpoints", ",".join(points), str(directory), *module]
         )
-        executor = RunningExecutor(name, self.processes.start(name, command, settings), gate, state)
+        executor = RunningExecutor(name, self.processes.start(name, command, settings), directory)
         self.executors[name] = executor
         return executor
 
@@ -165,13 +166,13 @@ class Cluster:
         executor.id = known.id
         return known
 
-    async def reached(self, executor: RunningExecutor, *, within: float = 60.0) -> None:
-        """Wait until it has come to its point."""
+    async def reached(self, executor: RunningExecutor, point: str, *, within: float = 60.0) -> None:
+        """Wait until it has come to that point, which was armed before."""
 
         async def look() -> bool:
             if executor.child.code is not None:
                 raise AssertionError(f"{executor.name} ended with {executor.child.code}\n{executor.child.tail()}")
-            return executor.gate.is_reached
+            return executor.gate(point).is_reached
 
         await eventually(look, within=within, pause=0.02)
 

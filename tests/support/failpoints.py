@@ -1,7 +1,7 @@
-"""Runs a program of ours with one seam of it replaced: it says when it has come to that point, and waits there.
+"""Runs a program of ours with seams of it replaced: it says when it has come to a point, and waits there.
 
-`python -m tests.support.failpoints POINT DIRECTORY MODULE ARGUMENT...` runs `MODULE.main` with these arguments. At the
-point, the file DIRECTORY/reached appears, and the process (or its engine) goes no further until DIRECTORY/go is there.
+`python -m tests.support.failpoints POINT,POINT DIRECTORY MODULE ARGUMENT...` runs `MODULE.main` with these arguments.
+A point does nothing until the test arms it (`Gate`); then it holds the next one that comes by, once.
 The programs themselves know nothing of this.
 """
 
@@ -22,26 +22,52 @@ _POLL: Final = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The two files by which a point and its test meet. It opens once; later passages are free."""
+    """The files by which a point of a process and its test meet."""
 
     directory: Path
+    point: str
+
+    @property
+    def is_armed(self) -> bool:
+        return self._file("armed").exists()
 
     @property
     def is_reached(self) -> bool:
-        return (self.directory / "reached").exists()
+        return self._file("reached").exists()
+
+    def arm(self) -> None:
+        """By the test: hold the next one that comes by."""
+        self._file("reached").unlink(missing_ok=True)
+        self._file("go").unlink(missing_ok=True)
+        self._file("armed").touch()
 
     def open(self) -> None:
         """By the test: let it go on."""
-        (self.directory / "go").touch()
+        self._file("go").touch()
+
+    def said(self) -> str:
+        """What the process said when it had come there."""
+        return self._file("reached").read_text()
+
+    def tell(self, text: str) -> None:
+        """By the process: answer an armed gate, without waiting there."""
+        unfinished = self._file("unfinished")
+        unfinished.write_text(text)
+        self._file("armed").unlink()
+        unfinished.replace(self._file("reached"))
 
     def pass_through(self) -> None:
-        """By the process: say that the point is reached, and wait in the calling thread."""
-        if self.is_reached:
+        """By the process: if the point is armed, say that it is reached, and wait in the calling thread."""
+        if not self.is_armed:
             return
-        (self.directory / "reached").touch()
+        self._file("armed").unlink()
+        self._file("reached").touch()
         waited = threading.Event()
-        while not (self.directory / "go").exists():
+        while not self._file("go").exists():
             waited.wait(_POLL)
+
+    def _file(self, what: str) -> Path:
+        return self.directory / f"{self.point}.{what}"
 
 
 def first_spark_task_running(gate: Gate) -> None:
@@ -52,7 +78,8 @@ def first_spark_task_running(gate: Gate) -> None:
 
     def preparing(run: Any, *arguments: Any) -> Any:
         prepared = prepare(run, *arguments)
-        threading.Thread(target=_freeze_in_first_task, args=(run, gate), name="failpoint", daemon=True).start()
+        if gate.is_armed:
+            threading.Thread(target=_freeze_in_first_task, args=(run, gate), name="failpoint", daemon=True).start()
         return prepared
 
     # What is replaced keeps its parameters.
@@ -64,7 +91,7 @@ def _freeze_in_first_task(run: Any, gate: Gate) -> None:
 
     tracker = JobTracker(run.session, run.tag)
     waited = threading.Event()
-    while not gate.is_reached and not waited.wait(_POLL):
+    while gate.is_armed and not waited.wait(_POLL):
         tracker.look()
         if any(job.group is not None and job.tasks_running for job in tracker.jobs.values()):
             driver = run.session.jvm.process.pid
@@ -86,6 +113,21 @@ def committed_not_reported(gate: Gate) -> None:
     rewrite.tracker_look = looking
 
 
+def active_spark_jobs(gate: Gate) -> None:
+    """Whenever it is armed, it tells which jobs Spark runs now."""
+
+    def answer() -> None:
+        from pyspark import SparkContext
+
+        waited = threading.Event()
+        while not waited.wait(0.05):
+            context = SparkContext._active_spark_context
+            if gate.is_armed and context is not None:
+                gate.tell(str(sorted(context.statusTracker().getActiveJobsIds())))
+
+    threading.Thread(target=answer, name="failpoint", daemon=True).start()
+
+
 def another_protocol_version(gate: Gate) -> None:
     """It speaks a version of the protocol that nobody speaks."""
     from executor import introduction
@@ -97,13 +139,14 @@ def another_protocol_version(gate: Gate) -> None:
 
 POINTS: Final[dict[str, Callable[[Gate], None]]] = {
     function.__name__: function
-    for function in (first_spark_task_running, committed_not_reported, another_protocol_version)
+    for function in (first_spark_task_running, committed_not_reported, active_spark_jobs, another_protocol_version)
 }
 
 
 def main() -> int:
-    point, directory, module, *arguments = sys.argv[1:]
-    POINTS[point](Gate(Path(directory)))
+    points, directory, module, *arguments = sys.argv[1:]
+    for point in points.split(","):
+        POINTS[point](Gate(Path(directory), point))
     sys.argv = [module, *arguments]
     return int(importlib.import_module(module).main(arguments) or 0)
 

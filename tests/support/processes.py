@@ -29,7 +29,8 @@ _ROOT: Final = Path(__file__).parents[2]
 _ENDS_WITHIN: Final = 30.0
 _TAIL_LINES: Final = 25
 _TAIL_WIDTH: Final = 400
-_STASH: Final = pytest.StashKey["Processes"]()
+STASH: Final = pytest.StashKey["Processes"]()
+"""Where a node of the test run keeps its processes, for their last lines to be shown with what failed."""
 
 
 class Child:
@@ -209,15 +210,17 @@ async def processes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     directory = tmp_path / "processes"
     directory.mkdir()
     async with running_processes(directory) as started:
-        request.node.stash[_STASH] = started
+        request.node.stash[STASH] = started
         yield started
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and _STASH in item.stash:
-        report.sections.extend(item.stash[_STASH].tails())
+    if report.failed:
+        for node in item.listchain():
+            if (started := node.stash.get(STASH, None)) is not None:
+                report.sections.extend(started.tails())
     return report
 
 
