@@ -181,6 +181,8 @@ def reported(operation: Operation, now: datetime, *, result: Result, rules: Rule
     """What follows from an executor's result. A commit wins over a cancel; unknown effects are asked after, never
     guessed.
     """
+    # An executor that reports was not lost.
+    operation = replace(operation, lost_solo=0)
     operation = added(operation, result.metrics, result.snapshots, result.execution_id)
     if result.effects is Effects.UNKNOWN:
         return _unsure(operation, now, result, rules)
@@ -227,7 +229,8 @@ def evidence_read(
                 operation, Failure(FailureClass.LOST, found.detail or "the executor was lost after some of its commits")
             )
         )
-        return verifying(operation, now, found.effects, end, found.outcome, decided_by="evidence", rules=rules)
+        change = verifying(operation, now, found.effects, end, found.outcome, decided_by="evidence", rules=rules)
+        return replace(change, operation=replace(change.operation, state_reason=found.detail))
     if found.effects is Effects.UNKNOWN:
         failure = Failure(FailureClass.LOST, found.detail or "what the attempt changed cannot be known any more")
         return failed(replace(operation, effects=Effects.UNKNOWN), now, failure, decided_by="evidence")

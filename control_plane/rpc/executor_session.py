@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from opentelemetry.trace import SpanKind
 
-from control_plane.domain.errors import FieldViolation, InvalidArgument, SessionSuperseded
+from control_plane.domain.errors import FieldViolation, InvalidArgument, OperationNotFound, SessionSuperseded
 from control_plane.domain.identifiers import CatalogName, ObservationId, OperationId, ReplicaId
 from control_plane.domain.operation import Lease, OperationState, Progress
 from control_plane.ports.operations import Verdict
@@ -67,6 +67,7 @@ class AssignmentServicer(pb_grpc.AssignmentServiceServicer):
 
     async def drain(self, within: timedelta) -> None:
         """End every session, as this replica stops: its executors attach to another one with their leases."""
+        self._dispatcher.end_sessions("this replica stops")
         self._leaving.set()
         if self._streams:
             self._empty.clear()
@@ -209,7 +210,13 @@ class ExecutorSession:
     async def _result(self, seat: Seat, report: pb.Result) -> None:
         lease = convert.lease_from_proto(report.lease)
         self._progress.pop(lease, None)
-        reported = await self._dispatcher.report(seat, lease, convert.result_from_proto(report))
+        try:
+            reported = await self._dispatcher.report(seat, lease, convert.result_from_proto(report))
+        except OperationNotFound as unknown:
+            # Past retention, or of another deployment: nobody here will ever want it.
+            rejected = pb.ResultRejected(lease=report.lease, reason=str(unknown))
+            await self._outbox.put(pb.AttachResponse(result_rejected=rejected))
+            return
         if reported.verdict is Verdict.REJECTED:
             rejected = pb.ResultRejected(lease=report.lease, reason=reported.reason)
             await self._outbox.put(pb.AttachResponse(result_rejected=rejected))

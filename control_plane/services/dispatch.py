@@ -16,10 +16,17 @@ from uuid import uuid4
 
 from control_plane.domain import decisions
 from control_plane.domain.catalog import Catalog
-from control_plane.domain.errors import OperationNotFound, ProtocolVersionUnsupported
+from control_plane.domain.errors import CatalogNotFound, OperationNotFound, ProtocolVersionUnsupported
 from control_plane.domain.executor import Capabilities, Executor
 from control_plane.domain.identifiers import ExecutorId, ObservationId, OperationId, ReplicaId, SessionId
-from control_plane.domain.observation import Answer, Observation, ObservationKind, ObservationRequest, Stamp
+from control_plane.domain.observation import (
+    Answer,
+    Observation,
+    ObservationError,
+    ObservationKind,
+    ObservationRequest,
+    Stamp,
+)
 from control_plane.domain.operation import Change, Lease, Operation, OperationState, Plan, Progress, Result
 from control_plane.domain.rules import Rules
 from control_plane.ports.operations import ClaimRequest, Decide, Renewal, Reported, Verdict
@@ -91,12 +98,16 @@ class Seat:
     looking: set[ObservationId] = field(default_factory=set)
     cancelled: set[Lease] = field(default_factory=set)
     draining: bool = False
+    solo: OperationId | None = None
+    """The last operation that was handed out to run alone: while it is held, nothing else is."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when another session of the same executor took its place."""
+    """Set when another session of the same executor took its place, or when it does not read its orders."""
 
     @property
     def free(self) -> int:
-        return 0 if self.draining else max(0, self.capabilities.slots - len(self.held))
+        if self.draining or (self.solo is not None and self.solo in self.held):
+            return 0
+        return max(0, self.capabilities.slots - len(self.held))
 
     @property
     def free_looks(self) -> int:
@@ -152,13 +163,12 @@ class Dispatcher:
             replica=self._replica,
             clock_skew=skew,
         )
-        executor = await self._store.executors.attach(executor)
+        await self._store.executors.attach(executor)
         seat = Seat(
             session,
             hello.executor,
             hello.capabilities,
             age_based=abs(skew) <= MAX_CLOCK_SKEW,
-            draining=executor.drained,
         )
         accepted: list[Lease] = []
         refused: list[Lease] = []
@@ -311,8 +321,11 @@ class Dispatcher:
                 age_based=seat.age_based,
             )
             for operation in await self._store.operations.claim(request):
+                # Held only once it is ordered: what fails in between goes back to the queue, and takes no slot here.
+                grant = await self._grant(operation)
                 seat.held[operation.id] = operation.lease
-                _order(seat, await self._grant(operation))
+                seat.solo = operation.id if operation.solo else seat.solo
+                _order(seat, grant)
                 handed += 1
         if handed:
             self._store.hints.give("events")
@@ -332,9 +345,15 @@ class Dispatcher:
             ]
             claim = ObservationClaim(seat.session, seat.executor, kinds, seat.capabilities.catalogs, seat.free_looks)
             for observation in await self._store.observations.claim(claim):
-                seat.looking.add(observation.id)
-                _order(seat, Look(observation, await self._store.catalogs.get(observation.request.catalog)))
                 handed += 1
+                try:
+                    catalog = await self._store.catalogs.get(observation.request.catalog)
+                except CatalogNotFound as gone:
+                    nothing = ObservationError("NOT_FOUND", str(gone))
+                    await self.answer(seat, observation.id, epoch=observation.epoch, answer=nothing)
+                    continue
+                seat.looking.add(observation.id)
+                _order(seat, Look(observation, catalog))
         return handed
 
     async def pass_on_cancels(self) -> None:
@@ -424,8 +443,8 @@ class Dispatcher:
 
 
 def _order(seat: Seat, order: Order) -> None:
-    """Queue an order; a seat that does not read gets no more, and its leases run their course."""
+    """Queue an order. A seat that does not read ends: its executor attaches anew, and that settles what it has."""
     try:
         seat.orders.put_nowait(order)
     except asyncio.QueueFull:
-        seat.draining = True
+        seat.over.set()

@@ -200,8 +200,11 @@ class RecoveryService:
         operation = await self._store.operations.get(operation_id)
         if operation.state is not OperationState.VERIFYING:
             return None
-        attempts = await self._store.operations.attempts(operation_id)
-        plan = operation.plan
+        epoch, plan = operation.epoch, operation.plan
+        if plan is None:
+            # It found an earlier attempt's commits and made none: those are looked at, from where that attempt began.
+            for attempt in await self._store.operations.attempts(operation_id):
+                epoch, plan = (attempt.epoch, attempt.plan) if attempt.plan is not None else (epoch, plan)
         request = ObservationRequest(
             ObservationKind.VERIFY_OPERATION,
             operation.catalog,
@@ -211,9 +214,8 @@ class RecoveryService:
             operation=operation.id,
             operation_type=operation.type,
             lapse=operation.attempt,
-            stamps=tuple(
-                Stamp(operation.id, epoch) for epoch in dict.fromkeys((*(a.epoch for a in attempts), operation.epoch))
-            ),
+            # Only this attempt's commits: the others began elsewhere, and were looked at when they were made.
+            stamps=(Stamp(operation.id, epoch),),
             expiring=plan.expiring_snapshots if plan else (),
             retained=plan.retained_snapshots if plan else (),
             base_snapshot=plan.base_snapshot if plan else None,
@@ -241,31 +243,46 @@ class RecoveryService:
                     return None  # Asked again by the next sweep, until the verify deadline.
             return decisions.verified(operation, now, verification=verification, rules=self._rules)
 
-        operation = await self._store.operations.change(request.operation, decide)
+        # In one transaction: the table's fence opens only when nothing destructive can follow any more.
+        async with self._store.transaction():
+            operation = await self._store.operations.change(request.operation, decide)
+            if operation is not None:
+                await self._stop_run(operation)
         if (
             operation is not None
             and operation.failure is not None
             and operation.failure.kind is FailureClass.VERIFICATION
         ):
             logger.error("verification.failed", operation=operation.id, table=str(operation.table))
-            await self._stop_run(operation)
 
-    async def _give_up_verifying(self, operation: OperationId) -> Operation | None:
-        return await self._store.operations.change(
-            operation, lambda op, now: decisions.verify_overdue(op, now, rules=self._rules), due=Due.VERIFY_OVERDUE
-        )
+    async def _give_up_verifying(self, operation_id: OperationId) -> Operation | None:
+        async with self._store.transaction():
+            operation = await self._store.operations.change(
+                operation_id,
+                lambda op, now: decisions.verify_overdue(op, now, rules=self._rules),
+                due=Due.VERIFY_OVERDUE,
+            )
+            if operation is not None:
+                await self._stop_run(operation)
+        return operation
 
-    async def _stop_run(self, failed: Operation) -> None:
-        """Nothing destructive follows a table that is not as it should be."""
-        waiting = OperationFilter(run=failed.run_id, states=(OperationState.QUEUED,))
+    async def _stop_run(self, verified: Operation) -> None:
+        """Nothing destructive follows, in the same run, a table that is not as it should be, or may not be."""
+        verdict = verified.verification.verdict if verified.verification else VerificationVerdict.PASSED
+        if verdict is VerificationVerdict.PASSED:
+            return
+        reason = "quarantined" if verdict is VerificationVerdict.FAILED else "unverified"
+
+        def decide(operation: Operation, now: datetime) -> Change | None:
+            return (
+                decisions.skipped(operation, now, reason=reason) if operation.state is OperationState.QUEUED else None
+            )
+
+        waiting = OperationFilter(run=verified.run_id, states=(OperationState.QUEUED,))
         page = await self._store.operations.list(waiting, after=None, limit=_BATCH)
         for operation in page.operations:
-            await self._store.operations.change(
-                operation.id,
-                lambda op, now: (
-                    decisions.skipped(op, now, reason="quarantined") if op.state is OperationState.QUEUED else None
-                ),
-            )
+            if operation.id != verified.id:
+                await self._store.operations.change(operation.id, decide)
 
     # -- the queue
 

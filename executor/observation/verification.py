@@ -92,6 +92,8 @@ def _missing_snapshot(request: VerifyOperation, version: TableMetadata | None, h
 
 def _lineage(request: VerifyOperation, table: OpenTable, snapshot: Snapshot) -> Finding:
     check, base = "lineage", request.base_snapshot
+    if base is None and not request.base_metadata_location:
+        return Finding(check, Judgement.UNVERIFIED, "where the operation began is not known")
     if base is None:
         return Finding(check, Judgement.PASSED, f"snapshot {snapshot.snapshot_id} began on an empty table")
     parent = snapshot.parent_snapshot_id
