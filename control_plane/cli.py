@@ -115,13 +115,13 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
         return 130
     except Exception as error:
         for cause in _causes(error):
+            if type(cause) in codes:
+                _complain(f"floe-control-plane: {cause}")
+                return codes[type(cause)]
             if isinstance(cause, StoreUnavailable):
                 why = cause.__cause__ or cause
                 _complain(f"floe-control-plane: the database did not answer: {why}; see FLOE_STORE__DSN")
                 return Exit.DATABASE
-            if type(cause) in codes:
-                _complain(f"floe-control-plane: {cause}")
-                return codes[type(cause)]
         raise
 
 
