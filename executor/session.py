@@ -42,6 +42,7 @@ class Work(Protocol):
     def leases(self) -> Sequence[Lease]: ...
     def plans(self) -> Mapping[Lease, Plan]: ...
     def results(self) -> Mapping[Lease, Result]: ...
+    def take_given_back(self) -> Mapping[Lease, str]: ...
     def take_progress(self) -> Mapping[Lease, Progress]: ...
 
     def attached(
@@ -259,6 +260,9 @@ class ExecutorSession:
         if self._work.leaving is not None and not self._said_draining:
             self._said_draining = True
             await self._outbox.put(pb.AttachRequest(draining=pb.Draining(reason=self._work.leaving)))
+        for lease, reason in self._work.take_given_back().items():
+            nack = pb.Nack(lease=convert.lease_to_wire(lease), reason=reason)
+            await self._outbox.put(pb.AttachRequest(nack=nack))
         for lease, plan in self._work.plans().items():
             if self._plans_sent.get(lease) is not plan:
                 self._plans_sent[lease] = plan

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from executor.assignment import Assignment, Effects, Failure, FailureClass, Lease, Outcome, Plan, Progress, Result
+from executor.assignment import Assignment, Effects, Lease, Outcome, Plan, Progress, Result
 from executor.attempt import RunningAttempt, StopReason
 from executor.deadlines import DeadlineTable
 from executor.engines.base import Engine
@@ -56,6 +56,7 @@ class Supervisor:
         # Results of earlier processes are told too, but their leases are not this one's to hold.
         self._unanswered = dict(results.load())
         self._inherited = frozenset(self._unanswered)
+        self._given_back: dict[Lease, str] = {}
         self._refusal: str | None = "the engine has not started"
         self._leaving: str | None = None
         self._session = 0
@@ -78,6 +79,11 @@ class Supervisor:
     def results(self) -> Mapping[Lease, Result]:
         """Results that wait for their answer."""
         return self._unanswered
+
+    def take_given_back(self) -> Mapping[Lease, str]:
+        """Leases that were taken but never started, and why, as far as that was not taken before."""
+        taken, self._given_back = self._given_back, {}
+        return taken
 
     def take_progress(self) -> Mapping[Lease, Progress]:
         """Where attempts stand, as far as that was not taken before."""
@@ -102,6 +108,7 @@ class Supervisor:
             attempt = self._attempts.get(lease)
             if attempt is not None and not attempt.started:
                 attempt.term = Term.confirmed(sent_at=sent_at, ttl=ttl)
+                self._timer.guard(attempt)
                 self.permitted(lease)
         for lease in refused:
             self.lost(lease, "refused at attachment")
@@ -121,6 +128,7 @@ class Supervisor:
             return None
         if refusal := self._why_not(assignment):
             return refusal
+        self._given_back.pop(lease, None)
         attempt = RunningAttempt(
             assignment,
             term=Term.confirmed(sent_at=sent_at, ttl=ttl),
@@ -198,7 +206,11 @@ class Supervisor:
             return
         if rejected is not None:
             logger.warning("result.rejected", operation=lease.operation, epoch=lease.epoch, reason=rejected)
-        await asyncio.to_thread(self._store.remove, lease)
+        try:
+            await asyncio.to_thread(self._store.remove, lease)
+        except OSError:
+            # The next process tells it once more, and is answered once more.
+            logger.exception("result.not_removed", operation=lease.operation, epoch=lease.epoch)
         self._moved.set()
 
     def drain(self, reason: str) -> None:
@@ -281,12 +293,15 @@ class Supervisor:
             await self._moved.wait()
 
     def _give_up(self, attempt: RunningAttempt) -> None:
-        """It has not started and will not; saying so lets another try at once."""
-        lease = attempt.lease
-        logger.warning("attempt.given_up", operation=lease.operation, epoch=lease.epoch)
-        message = "permission to start did not come before the lease's deadline; nothing was done"
-        failure = Failure(FailureClass.UNAVAILABLE, self._leaving or message)
-        self._end(attempt, Result(Outcome.NO_CHANGE, Effects.NONE, failure))
+        """It has not started and will not: it goes back as it came, which is no attempt that failed.
+
+        A lease whose Ack has arrived cannot go back so: it lapses, and evidence says that nothing was done.
+        """
+        if self._release(attempt):
+            lease = attempt.lease
+            logger.warning("attempt.given_up", operation=lease.operation, epoch=lease.epoch)
+            self._given_back[lease] = self._leaving or "permission to start did not come before the lease's deadline"
+            self.changed.set()
 
     def _end(self, attempt: RunningAttempt, result: Result) -> None:
         if self._release(attempt):

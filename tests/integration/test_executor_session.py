@@ -182,10 +182,10 @@ async def test_permission_that_is_older_than_the_deadline_starts_nothing(stream:
     # Both reach the executor at once: its clock jumps over the deadline before it may read the permission.
     executor.clock.advance(50)
     await stream.permit(wanted.lease)
-    result = await stream.expect("result")
+    nack = await stream.expect("nack")
 
-    assert (result.outcome, result.effects) == ("NO_CHANGE", "NONE")
-    assert getattr(result.failure, "class") == "UNAVAILABLE"
+    assert (nack.lease, "deadline" in nack.reason) == (wanted.lease, True)
+    assert stream.said("result") == []
     assert stream.said("plan") == []
     assert executor.log.effects() == []
 

@@ -117,7 +117,8 @@ async def test_old_permission_starts_nothing(desk: Desk) -> None:
 
     desk.supervisor.permitted(lease)
 
-    assert (await desk.result()).effects is Effects.NONE
+    assert list(desk.supervisor.take_given_back()) == [lease]
+    assert desk.supervisor.results() == {}
     assert desk.engine.touched == []
     assert desk.deadlines.earliest() is None
 
@@ -130,7 +131,8 @@ async def test_a_renewed_heartbeat_does_not_extend_a_lease_that_waits_for_permis
 
     desk.supervisor.permitted(lease)
 
-    assert (await desk.result()).effects is Effects.NONE
+    assert list(desk.supervisor.take_given_back()) == [lease]
+    assert desk.supervisor.results() == {}
     assert desk.engine.touched == []
 
 
@@ -142,7 +144,8 @@ async def test_an_assignment_that_comes_twice_in_one_session_counts_from_the_fir
 
     desk.supervisor.permitted(lease)
 
-    assert (await desk.result()).effects is Effects.NONE
+    assert list(desk.supervisor.take_given_back()) == [lease]
+    assert desk.supervisor.results() == {}
     assert desk.engine.touched == []
 
 
@@ -168,6 +171,25 @@ async def test_a_lease_that_the_welcome_accepts_was_acknowledged_and_may_start(d
 
     assert await desk.result() == DONE
     assert desk.engine.touched == [lease]
+
+
+async def test_a_lease_that_the_welcome_accepts_is_guarded_from_that_hello_on(desk: Desk) -> None:
+    lease = desk.offer()
+    desk.clock.advance(55)
+
+    desk.attach(lease)
+
+    assert desk.deadlines.earliest() == desk.clock() + 55 * 10**9
+
+
+async def test_what_has_not_started_is_given_back_when_the_executor_leaves(desk: Desk) -> None:
+    lease = desk.offer()
+
+    await desk.supervisor.leave("shutting down", grace=timedelta())
+
+    assert desk.supervisor.take_given_back() == {lease: "shutting down"}
+    assert desk.supervisor.take_given_back() == {}
+    assert desk.supervisor.results() == {}
 
 
 async def test_permission_that_comes_twice_starts_once(desk: Desk) -> None:
@@ -208,3 +230,21 @@ async def test_a_result_is_on_disk_before_it_is_told(desk: Desk) -> None:
     assert desk.results.load() == {lease: DONE}
     await desk.supervisor.answered(lease)
     assert desk.results.load() == {}
+
+
+async def test_a_told_result_that_cannot_be_removed_from_disk_ends_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = desk.offer()
+    desk.supervisor.permitted(lease)
+    desk.engine.go.set()
+    await desk.result()
+
+    def remove(_: Lease) -> None:
+        raise OSError("the disk is read-only")
+
+    monkeypatch.setattr(desk.results, "remove", remove)
+    await desk.supervisor.answered(lease)
+
+    assert desk.supervisor.results() == {}
+    await desk.supervisor.told(within=timedelta(seconds=1))
