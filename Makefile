@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 READY := $(VENV)/.floe-ready
 JARS := $(VENV)/.floe-jars
-CHECKED := tests/unit tests/rpc tests/architecture
+CHECKED := tests/unit tests/property tests/rpc tests/architecture
 LOCK := $(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 # pip must neither take a setting of some other project nor ask anything.
