@@ -74,7 +74,7 @@ class TriggeringService:
         self._observing = observing
         self._snapshot_age_floor = snapshot_age_floor
 
-    async def resolve(self, name: TableName) -> Table:
+    async def resolve(self, name: TableName, *, traceparent: str = "") -> Table:
         """The table of that name; one that is not known yet is looked up in its catalog.
 
         Raises CatalogNotFound, TableNotFound (the catalog says so), CatalogUnreachable or NoExecutor (nobody could
@@ -85,7 +85,7 @@ class TriggeringService:
             return known
         await self._store.catalogs.get(name.catalog)
         request = ObservationRequest(ObservationKind.LOAD_TABLE, name.catalog, table=name)
-        match await self._observing.observe(request, within=RESOLVE_WITHIN):
+        match await self._observing.observe(request, within=RESOLVE_WITHIN, traceparent=traceparent):
             case LoadedTable() as loaded:
                 return await remember(self._store, name, loaded)
             case ObservationError(kind="NOT_FOUND") as error:

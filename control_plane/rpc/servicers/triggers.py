@@ -32,7 +32,7 @@ class TriggerServicer(pb_grpc.TriggerServiceServicer):
         try:
             # Ahead of the transaction: an unknown table is asked for at its catalog, which may take seconds. What
             # has changed meanwhile is seen by the claim, which looks again.
-            table = await self._triggering.resolve(name)
+            table = await self._triggering.resolve(name, traceparent=current_traceparent())
             triggered = await self._triggering.plan(
                 table,
                 policy=PolicyName(request.policy_name) if request.policy_name else None,

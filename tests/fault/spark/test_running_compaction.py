@@ -1,4 +1,4 @@
-"""What may happen to a compaction that runs or waits: a cancel, another table under its name, a catalog that is gone."""
+"""What may happen to a compaction that runs or waits: a cancel, another table under its name, a lost catalog."""
 
 from __future__ import annotations
 
