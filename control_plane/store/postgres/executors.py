@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import asyncpg
 
@@ -98,6 +98,6 @@ class PostgresExecutors:
         return int(await self._database.fetchval(_COUNT))
 
 
-def executor_of(row: asyncpg.Record) -> Executor:
+def executor_of(row: Mapping[str, Any] | asyncpg.Record) -> Executor:
     columns = {name: row[name] for name in _COLUMNS}
     return loaded(row["document"], Executor, id=row["id"], operations=tuple(row["operations"]), **columns)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-import asyncpg
-
 from control_plane.domain.errors import OperationNotFound
-from control_plane.domain.identifiers import CatalogName, OperationId
+from control_plane.domain.identifiers import CatalogName, OperationId, OperationType, RunId
 from control_plane.domain.operation import TERMINAL, Attempt, Operation, OperationState
 from control_plane.ports.operations import OperationFilter, OperationPage
 from control_plane.store.blockers import Step, Surroundings, blockers_of
@@ -30,11 +29,20 @@ _UNFINISHED: Final = "SELECT count(*) FROM operations WHERE catalog = $1"
 _COUNTS: Final = "SELECT state, count(*) AS operations FROM operations GROUP BY state"
 _PAGE: Final = "SELECT * FROM {table} WHERE {where} ORDER BY create_time DESC, id DESC LIMIT $1"
 
-_HOLDERS: Final = "SELECT key, holder FROM fences WHERE key = ANY ($1) AND holder IS NOT NULL"
-_STEPS: Final = "SELECT run_id, id, type, state, not_before FROM operations WHERE run_id = ANY ($1)"
-_FULL: Final = "SELECT key, maximum FROM capacity WHERE maximum > 0 AND in_use >= maximum"
-_ENABLED: Final = "SELECT name FROM policies WHERE name = ANY ($1) AND enabled"
-_NOW: Final = "SELECT clock_timestamp()"
+# All in one snapshot. The columns are JSON: rows of several tables come in one answer.
+_SURROUNDINGS: Final = f"""
+SELECT clock_timestamp() AS now,
+       (SELECT json_agg(json_build_array(key, holder)) FROM fences WHERE key = ANY ($1) AND holder IS NOT NULL)
+           AS holders,
+       (SELECT json_agg(json_build_array(run_id, id, type, state, not_before)) FROM operations WHERE run_id = ANY ($2))
+           AS steps,
+       (SELECT json_agg(p) FROM ({IN_FORCE}) p) AS pauses,
+       (SELECT json_agg(json_build_array(key, maximum)) FROM capacity WHERE maximum > 0 AND in_use >= maximum)
+           AS full,
+       (SELECT json_agg(name) FROM policies WHERE name = ANY ($3) AND enabled) AS policies,
+       (SELECT json_agg(e) FROM ({ATTACHED}) e) AS executors
+"""
+_LISTS: Final = ("holders", "steps", "pauses", "full", "policies", "executors")
 
 
 class OperationLists:
@@ -92,25 +100,32 @@ class OperationLists:
         return {operation.id: blockers_of(operation, around) for operation in waiting}
 
     async def _surroundings(self, waiting: Sequence[Operation]) -> Surroundings:
-        fetch = self._database.fetch
-        holders = await fetch(_HOLDERS, [fence_key(operation) for operation in waiting])
-        steps = await fetch(_STEPS, [operation.run_id for operation in waiting])
-        pauses = await fetch(IN_FORCE)
-        full = await fetch(_FULL)
-        policies = await fetch(_ENABLED, [operation.policy for operation in waiting])
-        executors = await fetch(ATTACHED)
-        stored = {row["id"] for row in steps}
-        new = [operation for operation in waiting if operation.id not in stored]
+        row = await self._database.fetchrow(
+            _SURROUNDINGS,
+            [fence_key(operation) for operation in waiting],
+            [operation.run_id for operation in waiting],
+            [operation.policy for operation in waiting],
+        )
+        assert row is not None, "a statement without a table has one row"
+        found = {name: json.loads(row[name] or "[]") for name in _LISTS}
+        stored = [_step(*step) for step in found["steps"]]
+        known = {step.operation for step in stored}
         return Surroundings(
-            now=await self._database.fetchval(_NOW),
-            holders={row["key"]: OperationId(row["holder"]) for row in holders},
-            steps=[*map(Step.of, new), *map(_step, steps)],
-            pauses=[pause_of(row) for row in pauses],
-            full={row["key"]: row["maximum"] for row in full},
-            enabled_policies={row["name"] for row in policies},
-            executors=[executor_of(row) for row in executors],
+            now=row["now"],
+            holders={key: OperationId(holder) for key, holder in found["holders"]},
+            steps=[*stored, *(Step.of(operation) for operation in waiting if operation.id not in known)],
+            pauses=[pause_of(pause) for pause in found["pauses"]],
+            full=dict(found["full"]),
+            enabled_policies=set(found["policies"]),
+            executors=[executor_of(executor) for executor in found["executors"]],
         )
 
 
-def _step(row: asyncpg.Record) -> Step:
-    return Step(row["run_id"], OperationId(row["id"]), row["type"], row["state"], row["not_before"])
+def _step(run: str, operation: str, kind: str, state: str, not_before: str | None) -> Step:
+    return Step(
+        RunId(run),
+        OperationId(operation),
+        OperationType(kind),
+        OperationState(state),
+        datetime.fromisoformat(not_before) if not_before is not None else None,
+    )

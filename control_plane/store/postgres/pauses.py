@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import asyncpg
 
@@ -41,5 +41,5 @@ class PostgresPauses:
         return [pause_of(row) for row in await self._database.fetch(IN_FORCE)]
 
 
-def pause_of(row: asyncpg.Record) -> Pause:
+def pause_of(row: Mapping[str, Any] | asyncpg.Record) -> Pause:
     return loaded(row["document"], Pause, until=row["until"])

@@ -28,7 +28,13 @@ WHERE t.state <> 'REPLACED'
 """
 _ORDER: Final = "ORDER BY t.catalog, t.namespace, t.name"
 _NAMED: Final = "catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'"
-_GET: Final = f"{_SELECT} AND {_NAMED}"
+_GET_ALL: Final = f"""
+WITH asked AS MATERIALIZED (
+    SELECT catalog, ARRAY(SELECT jsonb_array_elements_text(namespace)) AS namespace, name
+    FROM jsonb_to_recordset($1::jsonb) AS n (catalog text, namespace jsonb, name text)
+)
+{_SELECT} AND (t.catalog, t.namespace, t.name) IN (SELECT catalog, namespace, name FROM asked)
+"""
 
 # Whoever bears the name now under another UUID, or under none, makes room for the table that was seen.
 _REPLACE: Final = f"UPDATE tables SET state = 'REPLACED' WHERE {_NAMED} AND uuid NOT IN ('', $4)"
@@ -76,6 +82,7 @@ class PostgresTables:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._get = database.together(self._get_all)
 
     async def seen(self, tables: Sequence[Table]) -> None:
         async with _registered(), self._database.transaction():
@@ -90,10 +97,10 @@ class PostgresTables:
                 await self._database.execute(_LISTED, catalog, json.dumps(listing))
 
     async def get(self, name: TableName) -> Table:
-        row = await self._database.fetchrow(_GET, *_name(name))
-        if row is None:
+        table = await self._get(name)
+        if table is None:
             raise TableNotFound(str(name))
-        return _table(row)
+        return table
 
     async def list(self, *, catalog: CatalogName | None, after: TableName | None, limit: int) -> Sequence[Table]:
         conditions = Conditions(limit)
@@ -114,6 +121,11 @@ class PostgresTables:
 
     async def missing(self, name: TableName) -> None:
         await self._database.execute(_MISSING, *_name(name))
+
+    async def _get_all(self, names: Sequence[TableName]) -> Sequence[Table | None]:
+        asked = [{"catalog": n.catalog, "namespace": list(n.namespace), "name": n.name} for n in dict.fromkeys(names)]
+        found = {(table := _table(row)).name: table for row in await self._database.fetch(_GET_ALL, json.dumps(asked))}
+        return [found.get(name) for name in names]
 
     async def _see(self, table: Table) -> None:
         if not table.uuid:
