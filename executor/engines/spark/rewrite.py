@@ -64,7 +64,8 @@ class _Ending:
 def rewrite(run: Run, tracker: JobTracker, table: OpenTable, action: RewriteDataFiles) -> Result:
     """Rewrite what the action selects. Raises `Refused`, or what the engine raised before anything was changed."""
     earlier = table.metadata.stamped(run.assignment.earlier)
-    if len(earlier) >= max_commits(action):
+    # With partial progress no number of commits says that all was done: only planning again does.
+    if not action.partial_progress_enabled and len(earlier) >= max_commits(action):
         return _done_before(earlier)
     head = table.metadata.head(action.branch)
     refuse_unsafe(table.metadata, action)
@@ -76,7 +77,7 @@ def rewrite(run: Run, tracker: JobTracker, table: OpenTable, action: RewriteData
         prepared = None if rewritten_before else prepare(run, table, action)
     except WholeTableOpen:
         logger.info("table.left_alone", table=run.assignment.table.qualified, reason="written after the cut-off")
-        return _done_before(earlier) if earlier else NOTHING_DONE
+        return NOTHING_DONE
     run.attempt.store_plan(
         Plan(
             base_snapshot=head.id,
@@ -196,14 +197,16 @@ def _judge(
     ending: _Ending,
 ) -> Result:
     """What was done is what the table says, whatever the engine said."""
-    answered = ending.settled and (ending.error is None or ending.error.answered)
+    # Iceberg swallows what a commit of partial progress failed with: whether it was made may be unknown.
+    lost = _groups_lost(tracker, ending)
+    answered = ending.settled and (ending.error is None or ending.error.answered) and not lost
     try:
         table.refresh()
     except Exception as error:
         unread = java_error(error)
         if unread is None:
             raise
-        return _unread(action, ending, unread, answered=answered)
+        return _unread(action, ending, unread, answered=answered, lost=lost)
     ours = table.metadata.stamped([run.stamp])
     failure = _failure(run, tracker, ending)
     cancelled = isinstance(ending.stopped, Cancelled) or (failure is not None and run.cancelled)
@@ -211,12 +214,14 @@ def _judge(
     if ending.counts is not None and ending.counts.groups_committed:
         metrics = {**ending.counts.metrics, **metrics, "bytes_rewritten": ending.counts.metrics["bytes_rewritten"]}
     committed = bool(ours) or (ending.counts is not None and ending.counts.groups_committed > 0)
-    if failure is not None and len(ours) >= max_commits(action):
+    unanswered = ending.error is not None and ending.counts is None
+    if unanswered and not action.partial_progress_enabled and len(ours) >= max_commits(action):
         # The answer was lost, but the table has all that was to be committed.
         failure, cancelled, answered = None, False, True
     if failure is None and not cancelled and ending.stopped is None:
         if not committed:
-            return _done_before(earlier) if earlier else NOTHING_DONE
+            # What partial progress committed before is known to whoever asks for the rest.
+            return _done_before(earlier) if earlier and not action.partial_progress_enabled else NOTHING_DONE
         return Result(
             outcome=Outcome.COMPLETE,
             effects=Effects.COMMITTED,
@@ -258,8 +263,7 @@ def _failure(run: Run, tracker: JobTracker, ending: _Ending) -> Failure | None:
             f"{counts.groups_failed} file groups with {counts.files_failed} data files could not be rewritten; "
             "the executor's log has the cause",
         )
-    lost = tracker.groups_tried - counts.groups_committed
-    if lost > 0:
+    if lost := _groups_lost(tracker, ending):
         return Failure(
             FailureClass.CONFLICT,
             f"{lost} file groups were rewritten, but a rival's commit kept them from being committed",
@@ -267,10 +271,20 @@ def _failure(run: Run, tracker: JobTracker, ending: _Ending) -> Failure | None:
     return None
 
 
-def _unread(action: RewriteDataFiles, ending: _Ending, unread: JavaError, *, answered: bool) -> Result:
+def _groups_lost(tracker: JobTracker, ending: _Ending) -> int:
+    """File groups that were rewritten and then not committed, as far as Iceberg saw.
+
+    One that Iceberg calls failed never came to a commit.
+    """
+    if ending.counts is None:
+        return 0
+    return max(0, tracker.groups_tried - ending.counts.groups_committed - ending.counts.groups_failed)
+
+
+def _unread(action: RewriteDataFiles, ending: _Ending, unread: JavaError, *, answered: bool, lost: int) -> Result:
     """The table cannot be read after the work: only a definite refusal of its one commit says what was done."""
     failure = (ending.error or unread).failure()
-    if ending.error is None and ending.counts is not None and not ending.counts.groups_failed:
+    if ending.error is None and ending.counts is not None and not ending.counts.groups_failed and not lost:
         done = ending.counts.groups_committed > 0
         return Result(
             outcome=Outcome.COMPLETE if done else Outcome.NO_CHANGE,
@@ -287,10 +301,9 @@ def _unread(action: RewriteDataFiles, ending: _Ending, unread: JavaError, *, ans
 
 
 def _done_before(earlier: Sequence[Snapshot]) -> Result:
-    """An earlier attempt committed all that this one was to do."""
+    """An earlier attempt committed all that this one was to do. Metrics are summed over attempts: it has none."""
     return Result(
         outcome=Outcome.COMPLETE,
         effects=Effects.COMMITTED,
         snapshots=[snapshot.id for snapshot in earlier],
-        metrics=commit_metrics(earlier),
     )

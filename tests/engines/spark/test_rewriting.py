@@ -384,6 +384,43 @@ def test_a_group_that_fails_makes_the_rest_partial(
     assert len(result.snapshots) == 3
 
 
+def test_a_failed_group_is_not_forgotten_when_there_are_as_many_commits_as_there_may_be(
+    spark_engine: SparkEngine, rest_catalog: RestCatalog, catalog: Catalog, namespace: str
+) -> None:
+    table = messy_table(catalog, (namespace, "t"), files=16, commits=2, partitions=8)
+    on_disk(next(iter(table.scan().plan_files())).file.file_path).unlink()
+    action = replace(SMALL, partial_progress_enabled=True, partial_progress_max_commits=4)
+
+    result = spark_engine.run(attempt(rest_catalog.reference(table), action))
+
+    assert (result.outcome, result.effects, len(result.snapshots)) == (Outcome.PARTIAL, Effects.PARTIAL, 4)
+    assert result.failure is not None
+    # The group never came to a commit: that is known.
+    assert result.commits_answered
+
+
+def test_a_commit_that_iceberg_lost_sight_of_is_left_to_evidence(
+    spark_engine: SparkEngine,
+    rest_catalog: RestCatalog,
+    catalog: Catalog,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = messy_table(catalog, (namespace, "t"), files=8, commits=2, partitions=4)
+    action = replace(SMALL, partial_progress_enabled=True, partial_progress_max_commits=4)
+
+    def execute(action: Any) -> Any:
+        table.delete("id = 3")
+        return action.execute()
+
+    monkeypatch.setattr(rewrite, "execute", execute)
+    result = spark_engine.run(attempt(rest_catalog.reference(table), action))
+
+    assert result.failure is not None
+    assert (result.failure.kind, result.effects) == (FailureClass.CONFLICT, Effects.UNKNOWN)
+    assert (result.outcome, len(result.snapshots), result.commits_answered) == (Outcome.PARTIAL, 3, False)
+
+
 def test_a_failing_group_without_partial_progress_changes_nothing(
     spark_engine: SparkEngine, rest_catalog: RestCatalog, catalog: Catalog, namespace: str
 ) -> None:
@@ -459,31 +496,36 @@ def test_a_later_attempt_that_finds_the_earlier_ones_commit_does_nothing_again(
     result = spark_engine.run(again)
 
     assert (result.outcome, result.effects) == (Outcome.COMPLETE, Effects.COMMITTED)
-    assert (result.snapshots, result.metrics["files_rewritten"]) == (done.snapshots, 4)
+    assert (result.snapshots, result.metrics) == (done.snapshots, {})
     assert again.plans == []
     assert data_files(table) == 2
 
 
-def test_a_later_attempt_of_a_partial_rewrite_does_the_rest(
+def test_a_later_attempt_of_a_partial_rewrite_does_the_rest_and_counts_only_that(
     spark_engine: SparkEngine, rest_catalog: RestCatalog, catalog: Catalog, namespace: str
 ) -> None:
     table = messy_table(catalog, (namespace, "t"), files=8, commits=2, partitions=4)
-    action = replace(SMALL, partial_progress_enabled=True, partial_progress_max_commits=4)
+    # As many commits as one attempt may make do not say that all was done.
+    action = replace(SMALL, partial_progress_enabled=True, partial_progress_max_commits=1)
     first = attempt(rest_catalog.reference(table), replace(action, filter="day = '2026-01-01'"))
-    spark_engine.run(first)
-    lease = first.assignment.lease
-    again = attempt(
-        rest_catalog.reference(table),
-        action,
-        number=2,
-        operation=lease.operation,
-        earlier=[Stamp(lease.operation, lease.epoch)],
+    assert len(spark_engine.run(first).snapshots) == 1
+    earlier = [Stamp(first.assignment.lease.operation, first.assignment.lease.epoch)]
+    second, third = (
+        attempt(
+            rest_catalog.reference(table),
+            action,
+            number=number,
+            operation=first.assignment.lease.operation,
+            earlier=earlier,
+        )
+        for number in (2, 3)
     )
 
-    result = spark_engine.run(again)
+    result = spark_engine.run(second)
 
     assert (result.outcome, result.metrics["files_rewritten"]) == (Outcome.COMPLETE, 6)
     assert data_files(table) == 4
+    assert spark_engine.run(third) == Result(Outcome.NO_CHANGE, Effects.NONE)
 
 
 @pytest.mark.parametrize("partial", [False, True])
