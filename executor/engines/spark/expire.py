@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -42,9 +43,21 @@ logger = structlog.get_logger(__name__)
 
 def expire(run: Run, table: OpenTable, action: ExpireSnapshots, deletions: Deletions, *, batch: int) -> Result:
     """Expire what the action selects. Raises `Refused`, or what the engine raised before anything was changed."""
-    expired_before = _expired_before(run, table)
-    if expired_before:
-        return _finish(run, table, deletions, expired_before, batch=batch)
+    before = _finish(run, table, deletions, batch=batch)
+    if before is not None and before.outcome is not Outcome.COMPLETE:
+        return before
+    try:
+        result = _expire(run, table, action, deletions, batch=batch)
+    except Refused as refused:
+        if before is None:
+            raise
+        # Ids that were asked for by name are refused once they are gone; and what was to be done is done.
+        logger.info("expiry.ended", table=run.assignment.table.qualified, reason=str(refused))
+        return before
+    return result if before is None else _together(before, result)
+
+
+def _expire(run: Run, table: OpenTable, action: ExpireSnapshots, deletions: Deletions, *, batch: int) -> Result:
     _refuse_silent_deletes(table)
     plan = _plan(run, table, action)
     if not plan.expiring:
@@ -136,21 +149,35 @@ def _refuse_silent_deletes(table: OpenTable) -> None:
         )
 
 
-def _expired_before(run: Run, table: OpenTable) -> Sequence[int]:
-    """The ids that earlier attempts planned, if all of them are gone: then their commit was made."""
-    planned = run.assignment.earlier_snapshots
+def _finish(run: Run, table: OpenTable, deletions: Deletions, *, batch: int) -> Result | None:
+    """Delete what an earlier attempt left; None if no earlier attempt is known to have committed.
+
+    The list is the truth, for it was written after its commit. What attempts had planned may never have been
+    committed, in part: only if all of it is gone, a commit of theirs was made. Files without a list remain for the
+    removal of orphans.
+    """
+    operation, planned = run.assignment.lease.operation, set(run.assignment.earlier_snapshots)
     present = {snapshot.id for snapshot in table.metadata.snapshots}
-    return [] if any(one in present for one in planned) else planned
-
-
-def _finish(run: Run, table: OpenTable, deletions: Deletions, expired: Sequence[int], *, batch: int) -> Result:
-    """Delete what an earlier attempt left; without its list the files remain for the removal of orphans."""
-    operation = run.assignment.lease.operation
     pending = deletions.find(operation)
-    if pending is not None and pending.table_uuid == table.metadata.uuid and set(pending.expired) <= set(expired):
-        return _delete(run, table, pending, expired=len(expired), batch=batch)
+    if pending is not None and pending.table_uuid == table.metadata.uuid and present.isdisjoint(pending.expired):
+        return _delete(run, table, pending, batch=batch)
+    if planned <= present:
+        return None
     logger.warning("files.left_behind", operation=operation, table=run.assignment.table.qualified)
-    return Result(outcome=Outcome.COMPLETE, effects=Effects.COMMITTED, metrics={"snapshots_expired": len(expired)})
+    return Result(outcome=Outcome.COMPLETE, effects=Effects.COMMITTED) if planned.isdisjoint(present) else None
+
+
+def _together(before: Result, result: Result) -> Result:
+    """One result of the end of an earlier attempt's expiry and of one more; each metric is what this attempt did."""
+    if result.outcome is Outcome.NO_CHANGE and result.failure is None and not result.cancelled:
+        return before
+    names = [*before.metrics, *(name for name in result.metrics if name not in before.metrics)]
+    return replace(
+        result,
+        outcome=Outcome.PARTIAL if result.outcome is Outcome.NO_CHANGE else result.outcome,
+        effects=Effects.PARTIAL if result.effects is Effects.NONE else result.effects,
+        metrics={name: before.metrics.get(name, 0) + result.metrics.get(name, 0) for name in names},
+    )
 
 
 def _unreachable(run: Run, files: JavaObject) -> Iterator[UnreachableFile]:
@@ -158,7 +185,8 @@ def _unreachable(run: Run, files: JavaObject) -> Iterator[UnreachableFile]:
         yield UnreachableFile(kind=row["type"], path=row["path"])
 
 
-def _delete(run: Run, table: OpenTable, pending: DeletionList, *, expired: int, batch: int) -> Result:
+def _delete(run: Run, table: OpenTable, pending: DeletionList, *, batch: int, expired: int = 0) -> Result:
+    """Delete the files of the list. `expired`: how many snapshots this attempt expired; earlier ones told theirs."""
     run.phase = "deleting"
     deleted: Counter[str] = Counter()
     failed = 0
@@ -194,7 +222,7 @@ def _delete(run: Run, table: OpenTable, pending: DeletionList, *, expired: int, 
         effects=Effects.COMMITTED if whole else Effects.PARTIAL,
         failure=None if cancelled else failure,
         cancelled=cancelled,
-        metrics={"snapshots_expired": expired, **_removed(deleted)},
+        metrics={**({"snapshots_expired": expired} if expired else {}), **_removed(deleted)},
     )
 
 

@@ -174,6 +174,7 @@ def test_a_later_attempt_deletes_what_an_interrupted_one_left(
     result = spark_engine.run(second)
 
     assert (result.outcome, result.effects) == (Outcome.COMPLETE, Effects.COMMITTED)
+    assert "snapshots_expired" not in result.metrics
     assert cut.metrics["data_files_removed"] + result.metrics["data_files_removed"] == 24
     assert files_on_disk(table) == reachable(table)
     assert second.plans == []
@@ -190,7 +191,56 @@ def test_an_expiry_without_its_list_is_still_found_to_be_committed(
     result = spark_engine.run(again)
 
     assert (result.outcome, result.effects) == (Outcome.COMPLETE, Effects.COMMITTED)
-    assert result.metrics == {"snapshots_expired": 4}
+    assert result.metrics == {}
+    assert again.plans == []
+
+
+def test_a_later_attempt_deletes_what_was_left_and_expires_what_is_old_by_now(
+    spark_engine: SparkEngine, rest_catalog: RestCatalog, table: Table
+) -> None:
+    reference = rest_catalog.reference(table)
+    first = attempt(reference, everything())
+    first.before_check = cancelled_at_check(3)
+    assert spark_engine.run(first).metrics["snapshots_expired"] == 4
+    table.append(messy_rows(1000, 10, 1))
+    kept = snapshot_ids(table)[-1]
+
+    # Another plan, of one that was retried, named a snapshot that is still there.
+    planned = [*first.plans[0].expiring_snapshots, kept]
+    operation = first.assignment.lease.operation
+    second = attempt(reference, everything(), number=2, operation=operation, earlier_snapshots=planned)
+    result = spark_engine.run(second)
+
+    assert (result.outcome, result.effects) == (Outcome.COMPLETE, Effects.COMMITTED)
+    assert result.metrics == {"snapshots_expired": 1, "data_files_removed": 24, "delete_files_removed": 0}
+    assert snapshot_ids(table) == [kept]
+    assert files_on_disk(table) == reachable(table)
+
+
+def test_gone_snapshots_without_a_list_do_not_keep_others_from_being_expired(
+    spark_engine: SparkEngine, rest_catalog: RestCatalog, table: Table
+) -> None:
+    reference = rest_catalog.reference(table)
+    first = attempt(reference, everything())
+    spark_engine.run(first)
+    table.append(messy_rows(1000, 10, 1))
+    again = attempt(reference, everything(), number=2, earlier_snapshots=first.plans[0].expiring_snapshots)
+
+    result = spark_engine.run(again)
+
+    assert (result.outcome, result.effects) == (Outcome.COMPLETE, Effects.COMMITTED)
+    assert (result.metrics["snapshots_expired"], len(snapshot_ids(table))) == (1, 1)
+
+
+def test_named_snapshots_that_an_earlier_attempt_expired_are_done(
+    spark_engine: SparkEngine, rest_catalog: RestCatalog, table: Table
+) -> None:
+    reference, action = rest_catalog.reference(table), replace(everything(), snapshot_ids=snapshot_ids(table)[1:2])
+    first = attempt(reference, action)
+    spark_engine.run(first)
+    again = attempt(reference, action, number=2, earlier_snapshots=first.plans[0].expiring_snapshots)
+
+    assert spark_engine.run(again) == Result(Outcome.COMPLETE, Effects.COMMITTED)
 
 
 def test_a_ref_put_on_an_expiring_snapshot_at_the_last_moment_wins(
