@@ -211,6 +211,21 @@ async def test_events_of_an_operation_are_in_order_though_the_earlier_transactio
     assert [event.event for _, event in page.events] == ["first", "second"]
 
 
+async def test_events_are_in_the_order_of_their_transactions_whatever_the_number_of_digits(
+    scene: Scene, session: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    start = await scene.operations.cursor()
+    first, second = [await scene.enqueue() for _ in range(2)]
+    for operation, transaction in ((first, "99"), (second, "100")):
+        await session.execute(
+            "UPDATE events SET xid = $2::text::xid8 WHERE operation_id = $1", operation.id, transaction
+        )
+    page = await scene.operations.events(replace(start, xid=0), OperationFilter(), limit=1)
+    rest = await scene.operations.events(page.cursor, OperationFilter(), limit=10)
+    told = [event.operation.id for _, event in [*page.events, *rest.events]]
+    assert told == [first.id, second.id]
+
+
 async def test_a_duplicate_request_waits_for_the_first_one(
     scene: Scene, session: asyncpg.Connection[asyncpg.Record]
 ) -> None:

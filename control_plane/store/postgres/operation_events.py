@@ -26,7 +26,8 @@ FROM store_identity
 _EVENTS: Final = """
 SELECT sequence, xid::text, time, event, from_state, to_state, operation::text FROM events
 WHERE (xid, sequence) > ($1::text::xid8, $2) AND xid < $3::text::xid8 AND {where}
-ORDER BY xid, sequence
+-- The column, not the text of it that is selected under the same name.
+ORDER BY events.xid, events.sequence
 LIMIT $4
 """
 
