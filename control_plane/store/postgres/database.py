@@ -82,13 +82,10 @@ class DatabaseUnreachable(StoreUnavailable):
     """It did not answer at the start."""
 
     def __init__(self, why: str, *, dsn: str, waited: timedelta) -> None:
-        # Only where it is: a DSN holds a password.
-        parts = urlsplit(dsn)
-        where = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
         DomainError.__init__(
             self,
-            f"the database at {where} did not answer within {waited.total_seconds():g} s ({why}); check that it runs "
-            "and FLOE_STORE__DSN, or have it waited for longer with FLOE_STORE__CONNECT_WITHIN",
+            f"the database at {_where(dsn)} did not answer within {waited.total_seconds():g} s ({why}); check that it "
+            "runs and FLOE_STORE__DSN, or have it waited for longer with FLOE_STORE__CONNECT_WITHIN",
         )
 
 
@@ -286,7 +283,9 @@ async def _reach(dsn: str, connecting: Connecting) -> Pool:
             why = _why(error.__cause__ or error)
             if loop.time() + _RETRY_AFTER > deadline:
                 raise DatabaseUnreachable(why, dsn=dsn, waited=connecting.connect_within) from error
-            logger.warning("database.awaited", error=why, seconds_left=round(deadline - loop.time()))
+            logger.warning(
+                "database.awaited", address=_where(dsn), error=why, seconds_left=round(deadline - loop.time())
+            )
         await asyncio.sleep(_RETRY_AFTER)
 
 
@@ -330,6 +329,12 @@ def _settings(connecting: Connecting) -> dict[str, str]:
 
 def _milliseconds(duration: timedelta) -> str:
     return str(int(duration / timedelta(milliseconds=1)))
+
+
+def _where(dsn: str) -> str:
+    """The server's address alone: a DSN holds a password."""
+    parts = urlsplit(dsn)
+    return f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
 
 
 def _why(error: BaseException) -> str:

@@ -150,6 +150,8 @@ def _configuration(settings: SparkSettings, jars: Sequence[Path]) -> Mapping[str
         ),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # Else the start of a task that follows its job's within 100 ms is not seen before the task's end.
+        "spark.ui.liveUpdate.period": "0",
         "spark.scheduler.mode": "FAIR",
         "spark.sql.session.timeZone": "UTC",
         # Expiry joins lists of files: the default of 200 partitions is for other sizes.
