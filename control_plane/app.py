@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ async def _serve(config: ControlPlaneConfig, stop: asyncio.Event) -> None:
         for server in (executors, public):
             await server.announce(True)
             resources.push_async_callback(server.announce, False)
+        _spare_the_collector()
         logger.info("control_plane.started", version=version(), store=config.store.type)
         await stop.wait()
         logger.info("control_plane.stopping")
@@ -154,6 +156,13 @@ def executor_limits(config: ControlPlaneConfig) -> Limits:
         streams_per_connection=16,
         default_deadline=config.grpc.default_deadline,
     )
+
+
+def _spare_the_collector() -> None:
+    """What was made until now stays, and going through it again and again costs a busy replica a tenth of its time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @asynccontextmanager

@@ -165,8 +165,10 @@ class OperationStore(Protocol):
     the same step; a change into a terminal state moves the operation from the hot table to history.
     """
 
-    async def enqueue(self, operations: Sequence[Operation]) -> None:
-        """Add new QUEUED operations, with an event `queued` each. Raises CatalogNotFound if its catalog is gone."""
+    async def enqueue(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
+        """Add new QUEUED operations, with an event `queued` each; the answer is that of `blockers`. Raises
+        CatalogNotFound if its catalog is gone.
+        """
 
     async def get(self, operation: OperationId) -> Operation:
         """Unfinished or from history. Raises OperationNotFound."""

@@ -27,6 +27,15 @@ from control_plane.domain.policy import Policy
 from control_plane.ports.operations import OperationStore, Retention
 
 
+@dataclass(frozen=True, slots=True)
+class Enabled:
+    """The policies that may govern tables."""
+
+    policies: Sequence[Policy]
+    time: datetime
+    """The store's clock when they were read."""
+
+
 class PolicyStore(Protocol):
     """Policies by name. `etag` arguments: None means unconditionally; else a mismatch raises EtagMismatch and changes
     nothing.
@@ -41,8 +50,8 @@ class PolicyStore(Protocol):
     async def list(self, *, after: PolicyName | None, limit: int) -> Sequence[Policy]:
         """By name, at most `limit`, those after `after`."""
 
-    async def enabled(self) -> Sequence[Policy]:
-        """Every enabled policy."""
+    async def enabled(self) -> Enabled:
+        """Every enabled policy by name, and when that was so."""
 
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
         """Replace it. `policy` carries the new etag and generation. Raises PolicyNotFound, EtagMismatch."""

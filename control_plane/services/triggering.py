@@ -44,6 +44,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What a trigger wants done. Nothing of it is stored."""
+
+    trigger_id: TriggerId
+    run_id: RunId
+    table: TableName
+    operations: Sequence[Operation]
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """One operation of a run, and what keeps it from starting now."""
 
@@ -104,27 +114,28 @@ class TriggeringService:
         types: Sequence[OperationType],
         by: str,
         traceparent: str = "",
-    ) -> Triggered:
+    ) -> Plan:
         """What the policy, or the governing policies, want done to the table. Nothing is queued yet."""
         if policy is None:
-            chosen = await self._governing(table.name, types)
+            enabled = await self._store.policies.enabled()
+            now, chosen = enabled.time, _governing(enabled.policies, table.name, types)
         else:
             chosen = _configured(await self._store.policies.get(policy), table.name, types)
+            now = await self._store.now()
         request = Request(TriggerId(str(uuid4())), RunId(str(uuid4())), by, traceparent)
-        now = await self._store.now()
         operations = [
             new_operation(table, chosen[kind], kind, request, now=now, snapshot_age_floor=self._snapshot_age_floor)
             for kind in sorted(chosen, key=lambda kind: kind.order)
         ]
-        blockers = await self._store.operations.blockers(operations)
-        planned = [Planned(operation, blockers.get(operation.id, ())) for operation in operations]
-        return Triggered(request.trigger_id, [Run(request.run_id, table.name, planned)])
+        return Plan(request.trigger_id, request.run_id, table.name, operations)
 
-    async def queue(self, triggered: Triggered) -> None:
-        """Queue what was planned, all of it in one step."""
-        await self._store.operations.enqueue(
-            [planned.operation for run in triggered.runs for planned in run.operations]
-        )
+    async def queue(self, plan: Plan) -> Triggered:
+        """Queue what was planned, all of it in one step of the store."""
+        return _triggered(plan, await self._store.operations.enqueue(plan.operations))
+
+    async def preview(self, plan: Plan) -> Triggered:
+        """What `queue` would answer now."""
+        return _triggered(plan, await self._store.operations.blockers(plan.operations))
 
     async def _known(self, name: TableName) -> Table | None:
         try:
@@ -132,19 +143,6 @@ class TriggeringService:
         except TableNotFound:
             return None
         return table if table.uuid and table.state is TableState.PRESENT else None
-
-    async def _governing(self, table: TableName, types: Sequence[OperationType]) -> Mapping[OperationType, Policy]:
-        policies = await self._store.policies.enabled()
-        chosen: dict[OperationType, Policy] = {}
-        for kind in types or OperationType:
-            winner = resolve(policies, table, kind).winner
-            if winner is not None:
-                chosen[kind] = winner
-            elif types:
-                raise NoGoverningPolicy(str(table), operation_types=kind)
-        if not chosen:
-            raise NoGoverningPolicy(str(table), operation_types=" or ".join(OperationType))
-        return chosen
 
 
 def new_operation(
@@ -195,6 +193,21 @@ async def remember(store: Store, name: TableName, loaded: LoadedTable) -> Table:
     return table
 
 
+def _governing(
+    policies: Sequence[Policy], table: TableName, types: Sequence[OperationType]
+) -> Mapping[OperationType, Policy]:
+    chosen: dict[OperationType, Policy] = {}
+    for kind in types or OperationType:
+        winner = resolve(policies, table, kind).winner
+        if winner is not None:
+            chosen[kind] = winner
+        elif types:
+            raise NoGoverningPolicy(str(table), operation_types=kind)
+    if not chosen:
+        raise NoGoverningPolicy(str(table), operation_types=" or ".join(OperationType))
+    return chosen
+
+
 def _configured(policy: Policy, table: TableName, types: Sequence[OperationType]) -> Mapping[OperationType, Policy]:
     if not policy.spec.is_enabled:
         raise PolicyDisabled(policy.spec.name)
@@ -209,3 +222,8 @@ def _configured(policy: Policy, table: TableName, types: Sequence[OperationType]
     if missing:
         raise InvalidArgument(missing)
     return dict.fromkeys(types or configured, policy)
+
+
+def _triggered(plan: Plan, blockers: Mapping[OperationId, Sequence[str]]) -> Triggered:
+    planned = [Planned(operation, blockers.get(operation.id, ())) for operation in plan.operations]
+    return Triggered(plan.trigger_id, [Run(plan.run_id, plan.table, planned)])

@@ -108,7 +108,7 @@ async def test_policies_are_listed_by_name(any_store: Store) -> None:
     rest = await any_store.policies.list(after=first[-1].name, limit=10)
 
     assert [policy.name for policy in [*first, *rest]] == ["a", "a-b", "ab", "b", "c"]
-    assert [policy.name for policy in await any_store.policies.enabled()] == ["a", "a-b", "ab", "c"]
+    assert [policy.name for policy in (await any_store.policies.enabled()).policies] == ["a", "a-b", "ab", "c"]
 
 
 # -- catalogs

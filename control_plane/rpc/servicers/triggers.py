@@ -33,7 +33,7 @@ class TriggerServicer(pb_grpc.TriggerServiceServicer):
             # Ahead of the transaction: an unknown table is asked for at its catalog, which may take seconds. What
             # has changed meanwhile is seen by the claim, which looks again.
             table = await self._triggering.resolve(name, traceparent=current_traceparent())
-            triggered = await self._triggering.plan(
+            plan = await self._triggering.plan(
                 table,
                 policy=PolicyName(request.policy_name) if request.policy_name else None,
                 types=types,
@@ -44,8 +44,7 @@ class TriggerServicer(pb_grpc.TriggerServiceServicer):
             return await self._once.stored_or_raise(request, pb.TriggerMaintenanceResponse, error)
 
         async def trigger() -> pb.TriggerMaintenanceResponse:
-            if not request.validate_only:
-                await self._triggering.queue(triggered)
-            return triggered_to_proto(triggered)
+            act = self._triggering.preview if request.validate_only else self._triggering.queue
+            return triggered_to_proto(await act(plan))
 
         return await self._once.answer(request, pb.TriggerMaintenanceResponse, trigger, hints=_HINTS, one_step=True)

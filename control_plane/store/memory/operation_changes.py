@@ -13,6 +13,7 @@ from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Decide, Due, OperationEvent, Renewal, Reported, Verdict
 from control_plane.store.changes import accepts_result, effect_of, is_current, stale_lease
 from control_plane.store.fences import fence_key
+from control_plane.store.memory.operation_lists import blockers_in
 from control_plane.store.memory.operation_sweeps import is_due
 from control_plane.store.memory.state import Fence, KeptResult, Memory, State
 from control_plane.store.results import result_digest
@@ -27,7 +28,7 @@ class MemoryChanges:
         self._memory = memory
         self._rules = rules
 
-    async def enqueue(self, operations: Sequence[Operation]) -> None:
+    async def enqueue(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
         async with self._memory.step() as state:
             for operation in operations:
                 if operation.catalog not in state.catalogs:
@@ -35,6 +36,7 @@ class MemoryChanges:
                 state.operations[operation.id] = operation
                 state.fences.setdefault(fence_key(operation), Fence())
                 note(state, "queued", None, operation, self._memory.now())
+            return blockers_in(state, operations, self._memory.now())
 
     async def change(
         self,

@@ -13,7 +13,7 @@ from control_plane.domain.identifiers import CatalogName, OperationId
 from control_plane.domain.operation import Attempt, Operation, OperationState
 from control_plane.ports.operations import Cursor, Events, OperationFilter, OperationPage
 from control_plane.store.blockers import Step, Surroundings, blockers_of
-from control_plane.store.memory.state import Memory
+from control_plane.store.memory.state import Memory, State
 
 _HEARD_WITHIN: Final = timedelta(minutes=2)
 
@@ -62,22 +62,7 @@ class MemoryLists:
 
     async def blockers(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
         async with self._memory.step() as state:
-            now = self._memory.now()
-            around = Surroundings(
-                now=now,
-                holders={key: fence.holder for key, fence in state.fences.items() if fence.holder is not None},
-                steps=[Step.of(o) for o in ({o.id: o for o in operations} | state.operations).values()],
-                pauses=list(state.pauses.values()),
-                full=state.full(),
-                enabled_policies={name for name, policy in state.policies.items() if policy.spec.is_enabled},
-                executors=[
-                    executor
-                    for _, executor in sorted(state.executors.items())
-                    if executor.session is not None and executor.last_heartbeat_time > now - _HEARD_WITHIN
-                ],
-            )
-            waiting = [operation for operation in operations if operation.state is OperationState.QUEUED]
-            return {operation.id: blockers_of(operation, around) for operation in waiting}
+            return blockers_in(state, operations, self._memory.now())
 
     async def cursor(self) -> Cursor:
         async with self._memory.step() as state:
@@ -111,3 +96,22 @@ def _matches(where: OperationFilter, operation: Operation) -> bool:
         and (not where.types or operation.type in where.types)
         and (not where.ids or operation.id in where.ids)
     )
+
+
+def blockers_in(state: State, operations: Sequence[Operation], now: datetime) -> Mapping[OperationId, Sequence[str]]:
+    """What keeps each of those that are QUEUED from starting."""
+    around = Surroundings(
+        now=now,
+        holders={key: fence.holder for key, fence in state.fences.items() if fence.holder is not None},
+        steps=[Step.of(o) for o in ({o.id: o for o in operations} | state.operations).values()],
+        pauses=list(state.pauses.values()),
+        full=state.full(),
+        enabled_policies={name for name, policy in state.policies.items() if policy.spec.is_enabled},
+        executors=[
+            executor
+            for _, executor in sorted(state.executors.items())
+            if executor.session is not None and executor.last_heartbeat_time > now - _HEARD_WITHIN
+        ],
+    )
+    waiting = [operation for operation in operations if operation.state is OperationState.QUEUED]
+    return {operation.id: blockers_of(operation, around) for operation in waiting}

@@ -20,7 +20,7 @@ from control_plane.domain.errors import (
 from control_plane.domain.identifiers import CatalogName, PolicyName
 from control_plane.domain.pause import Pause
 from control_plane.domain.policy import Policy
-from control_plane.ports.records import RequestKey
+from control_plane.ports.records import Enabled, RequestKey
 from control_plane.store.fences import catalog_capacity
 from control_plane.store.memory.state import KeptRequest, Memory, State, request_name
 
@@ -51,9 +51,10 @@ class MemoryPolicies:
             names = sorted(name for name in state.policies if after is None or name > after)
             return [state.policies[name] for name in names[:limit]]
 
-    async def enabled(self) -> Sequence[Policy]:
+    async def enabled(self) -> Enabled:
         async with self._memory.step() as state:
-            return [policy for _, policy in sorted(state.policies.items()) if policy.spec.is_enabled]
+            policies = [policy for _, policy in sorted(state.policies.items()) if policy.spec.is_enabled]
+            return Enabled(policies, self._memory.now())
 
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
         async with self._memory.step() as state:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +18,7 @@ from control_plane.store.changes import Effect, accepts_result, effect_of, is_cu
 from control_plane.store.codec import dumped
 from control_plane.store.fences import fence_key
 from control_plane.store.postgres.database import Database, missing_key
+from control_plane.store.postgres.operation_blockers import blockers_from, surroundings
 from control_plane.store.postgres.operation_rows import COLUMNS, operation_json, operation_of, operation_row
 from control_plane.store.postgres.operation_sweeps import STILL_DUE
 from control_plane.store.results import result_digest
@@ -29,6 +30,11 @@ _EVENT_COLUMNS: Final = (
     "operation"
 )
 
+_AROUND_NEW: Final = surroundings(
+    fences="ARRAY(SELECT fence_key FROM new)",
+    runs="ARRAY(SELECT run_id FROM new)",
+    policies="ARRAY(SELECT policy FROM new)",
+)
 # Fences are made in key order, so that two callers that share tables wait for each other instead of locking up.
 _ENQUEUE: Final = f"""
 WITH new AS MATERIALIZED (
@@ -37,12 +43,13 @@ WITH new AS MATERIALIZED (
     INSERT INTO fences (key) SELECT DISTINCT fence_key FROM new ORDER BY fence_key ON CONFLICT DO NOTHING
 ), added AS (
     INSERT INTO operations ({_ALL}) SELECT {_NEW} FROM new RETURNING *
+), noted AS (
+    INSERT INTO events ({_EVENT_COLUMNS})
+    SELECT event_xid, clock_timestamp(), 'queued', NULL, state, id, type, catalog, table_key, policy, trigger_id,
+           run_id, to_jsonb(added) - 'token'
+    FROM added
 )
-INSERT INTO events ({_EVENT_COLUMNS})
-SELECT event_xid, clock_timestamp(), 'queued', NULL, state, id, type, catalog, table_key, policy, trigger_id, run_id,
-       to_jsonb(added) - 'token'
-FROM added
-"""
+{_AROUND_NEW}"""
 
 # The time is read once the lock is held: a caller that waited for it judges by the time of its turn.
 _LOCK: Final = """
@@ -133,14 +140,16 @@ class OperationChanges:
         self._database = database
         self._rules = rules
 
-    async def enqueue(self, operations: Sequence[Operation]) -> None:
+    async def enqueue(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
         if not operations:
-            return
+            return {}
+        rows = json.dumps([operation_row(operation) for operation in operations])
         try:
-            await self._database.execute(_ENQUEUE, json.dumps([operation_row(operation) for operation in operations]))
+            found = await self._database.fetchrow(_ENQUEUE, rows)
         except asyncpg.ForeignKeyViolationError as error:
             # The catalog was deleted between its lookup and this statement.
             raise CatalogNotFound(missing_key(error)) from error
+        return blockers_from(found, operations)
 
     async def change(
         self,

@@ -29,15 +29,14 @@ class PostgresOperations(
         self._enqueue_together = database.together(self._enqueue_all)
         self._blockers_together = database.together(self._blockers_of_all)
 
-    async def enqueue(self, operations: Sequence[Operation]) -> None:
-        await self._enqueue_together(operations)
+    async def enqueue(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
+        return await self._enqueue_together(operations)
 
     async def blockers(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
         return await self._blockers_together(operations)
 
-    async def _enqueue_all(self, calls: Sequence[Sequence[Operation]]) -> Sequence[None]:
-        await super().enqueue(list(chain.from_iterable(calls)))
-        return [None] * len(calls)
+    async def _enqueue_all(self, calls: Sequence[Sequence[Operation]]) -> Sequence[Mapping[OperationId, Sequence[str]]]:
+        return [await super().enqueue(list(chain.from_iterable(calls)))] * len(calls)
 
     async def _blockers_of_all(
         self, calls: Sequence[Sequence[Operation]]

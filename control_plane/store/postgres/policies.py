@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import asyncpg
@@ -11,12 +12,16 @@ import asyncpg
 from control_plane.domain.errors import EtagMismatch, PolicyExists, PolicyNotFound
 from control_plane.domain.identifiers import PolicyName
 from control_plane.domain.policy import Policy, PolicySpec
+from control_plane.ports.records import Enabled
 from control_plane.store.postgres.database import Database
 
 _GET: Final = "SELECT * FROM policies WHERE name = $1"
 _FIRST_PAGE: Final = "SELECT * FROM policies ORDER BY name LIMIT $1"
 _NEXT_PAGE: Final = "SELECT * FROM policies WHERE name > $2 ORDER BY name LIMIT $1"
-_ENABLED: Final = "SELECT * FROM policies WHERE enabled ORDER BY name"
+# One row without a name if there is none: the time is always wanted.
+_ENABLED: Final = """
+SELECT moment.now, p.* FROM (SELECT clock_timestamp() AS now) moment LEFT JOIN policies p ON p.enabled ORDER BY p.name
+"""
 _KEEP_GENERATION: Final = """
 , kept AS (
     INSERT INTO policy_generations (name, create_time, generation, spec)
@@ -68,7 +73,7 @@ class PostgresPolicies:
             return [_policy(row) for row in await self._database.fetch(_FIRST_PAGE, limit)]
         return [_policy(row) for row in await self._database.fetch(_NEXT_PAGE, limit, after)]
 
-    async def enabled(self) -> Sequence[Policy]:
+    async def enabled(self) -> Enabled:
         return await self._enabled(None)
 
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
@@ -81,8 +86,10 @@ class PostgresPolicies:
         if not await self._database.execute(_DELETE, name, etag):
             raise await self._refusal(name, etag)
 
-    async def _enabled_for_all(self, calls: Sequence[None]) -> Sequence[Sequence[Policy]]:
-        return [tuple(_policy(row) for row in await self._database.fetch(_ENABLED))] * len(calls)
+    async def _enabled_for_all(self, calls: Sequence[None]) -> Sequence[Enabled]:
+        rows = await self._database.fetch(_ENABLED)
+        policies = tuple(_policy(row) for row in rows if row["name"] is not None)
+        return [Enabled(policies, rows[0]["now"])] * len(calls)
 
     async def _refusal(self, name: PolicyName, etag: str | None) -> EtagMismatch:
         current = await self.get(name)
@@ -102,9 +109,15 @@ def _values(policy: Policy) -> tuple[object, ...]:
     )
 
 
+@lru_cache(maxsize=8192)
+def _spec(document: str) -> PolicySpec:
+    """Kept, since every trigger reads all policies."""
+    return PolicySpec.stored(json.loads(document))
+
+
 def _policy(row: asyncpg.Record) -> Policy:
     return Policy(
-        PolicySpec.stored(json.loads(row["spec"])),
+        _spec(row["spec"]),
         generation=row["generation"],
         etag=row["etag"],
         create_time=row["create_time"],
