@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
+from control_plane.domain.catalog import Catalog
 from control_plane.domain.identifiers import (
     CatalogName,
     ExecutorId,
@@ -73,6 +74,14 @@ class ClaimRequest:
     alone: bool
     age_based: bool = True
     """False: its clock is too far off for operations that go by age."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A leased operation, and its catalog as it was when it was leased."""
+
+    operation: Operation
+    catalog: Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,7 @@ class OperationStore(Protocol):
     async def claimable(self) -> bool:
         """Whether any QUEUED operation is due now; the cheap question before claims."""
 
-    async def claim(self, request: ClaimRequest) -> Sequence[Operation]:
+    async def claim(self, request: ClaimRequest) -> Sequence[Claimed]:
         """Lease up to `request.slots` operations, the earliest virtual deadline first, by `decisions.claimed`.
 
         Given are QUEUED operations that are past `not_before` and before `queue_deadline`, without a cancel request, of

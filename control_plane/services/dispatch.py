@@ -179,7 +179,8 @@ class Dispatcher:
                 continue
             seat.held[lease.operation] = lease
             if operation.state is OperationState.LEASED:
-                seat.orders.put_nowait(await self._grant(operation))
+                catalog = await self._store.catalogs.get(operation.catalog)
+                seat.orders.put_nowait(await self._grant(operation, catalog))
             else:
                 accepted.append(lease)
         for older in self.seats:
@@ -320,9 +321,10 @@ class Dispatcher:
                 alone=not seat.held,
                 age_based=seat.age_based,
             )
-            for operation in await self._store.operations.claim(request):
+            for claimed in await self._store.operations.claim(request):
+                operation = claimed.operation
                 # Held only once it is ordered: what fails in between goes back to the queue, and takes no slot here.
-                grant = await self._grant(operation)
+                grant = await self._grant(operation, claimed.catalog)
                 seat.held[operation.id] = operation.lease
                 seat.solo = operation.id if operation.solo else seat.solo
                 _order(seat, grant)
@@ -415,8 +417,7 @@ class Dispatcher:
     def _holders(self, lease: Lease) -> list[Seat]:
         return [seat for seat in self._seats.values() if seat.held.get(lease.operation) == lease]
 
-    async def _grant(self, operation: Operation) -> Grant:
-        catalog = await self._store.catalogs.get(operation.catalog)
+    async def _grant(self, operation: Operation, catalog: Catalog) -> Grant:
         stamps: list[Stamp] = []
         snapshots: list[int] = []
         if operation.attempt > 1 or operation.retry_of is not None:

@@ -349,7 +349,7 @@ async def hold(api: Api, operation: str) -> None:
 
     executor = await attach_executor(api)
     assert executor.session is not None
-    (claimed,) = await api.store.operations.claim(
+    (held,) = await api.store.operations.claim(
         ClaimRequest(
             executor.session,
             executor.id,
@@ -361,6 +361,7 @@ async def hold(api: Api, operation: str) -> None:
             alone=True,
         )
     )
+    claimed = held.operation
     assert claimed.id == operation
     await api.store.operations.change(
         OperationId(operation),

@@ -47,7 +47,7 @@ class Scene:
         return await self.store.executors.attach(factories.executor(identity, **changes))
 
     async def claim(self, holder: Executor, **changes: object) -> Sequence[Operation]:
-        return await self.operations.claim(factories.claim_by(holder, **changes))
+        return [claimed.operation for claimed in await self.operations.claim(factories.claim_by(holder, **changes))]
 
     async def leased(self, holder: Executor, **changes: object) -> Operation:
         queued = await self.enqueue(**changes)

@@ -9,7 +9,7 @@ from datetime import datetime
 from control_plane.domain import decisions
 from control_plane.domain.operation import Attempt, Operation, OperationState
 from control_plane.domain.rules import Rules
-from control_plane.ports.operations import AGE_BASED, ClaimRequest
+from control_plane.ports.operations import AGE_BASED, Claimed, ClaimRequest
 from control_plane.store.blockers import Step
 from control_plane.store.fences import catalog_capacity, executor_capacity, fence_key
 from control_plane.store.memory.operation_changes import apply, keep_attempt
@@ -30,7 +30,7 @@ class MemoryClaims:
             now = self._memory.now()
             return any(o.state is S.QUEUED and _is_due(o, now) for o in state.operations.values())
 
-    async def claim(self, request: ClaimRequest) -> Sequence[Operation]:
+    async def claim(self, request: ClaimRequest) -> Sequence[Claimed]:
         async with self._memory.step() as state:
             now = self._memory.now()
             executor = state.executors.get(request.executor)
@@ -49,7 +49,7 @@ class MemoryClaims:
                 given.append(self._give(state, operation, fence, keys, request, now))
                 if operation.solo:
                     break
-            return given
+            return [Claimed(operation, state.catalogs[operation.catalog]) for operation in given]
 
     def _give(
         self,

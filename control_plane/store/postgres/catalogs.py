@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import asyncpg
 
@@ -81,18 +81,18 @@ class PostgresCatalogs:
         )
         if row is None:
             raise CatalogExists(catalog.name)
-        return _catalog(row)
+        return catalog_of(row)
 
     async def get(self, name: CatalogName) -> Catalog:
         row = await self._database.fetchrow(_GET, name)
         if row is None:
             raise CatalogNotFound(name)
-        return _catalog(row)
+        return catalog_of(row)
 
     async def list(self, *, after: CatalogName | None, limit: int) -> Sequence[Catalog]:
         if after is None:
-            return [_catalog(row) for row in await self._database.fetch(_FIRST_PAGE, limit)]
-        return [_catalog(row) for row in await self._database.fetch(_NEXT_PAGE, limit, after)]
+            return [catalog_of(row) for row in await self._database.fetch(_FIRST_PAGE, limit)]
+        return [catalog_of(row) for row in await self._database.fetch(_NEXT_PAGE, limit, after)]
 
     async def update(self, catalog: Catalog, *, revision: int | None, unused: bool) -> Catalog:
         async with self._database.transaction():
@@ -107,7 +107,7 @@ class PostgresCatalogs:
                 catalog_capacity(catalog.name),
             )
             assert row is not None, "the row is locked"
-            return _catalog(row)
+            return catalog_of(row)
 
     async def delete(self, name: CatalogName, *, revision: int | None) -> None:
         async with self._database.transaction():
@@ -131,5 +131,5 @@ def _document(catalog: Catalog) -> str:
     return dumped(catalog, Catalog, leave_out=_BESIDE)
 
 
-def _catalog(row: asyncpg.Record) -> Catalog:
+def catalog_of(row: Mapping[str, Any] | asyncpg.Record) -> Catalog:
     return loaded(row["document"], Catalog, **{column: row[column] for column in _COLUMNS})

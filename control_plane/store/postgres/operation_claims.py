@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from typing import Final
 
 from control_plane.domain import operation as life
-from control_plane.domain.operation import FENCED_STATES, Operation
+from control_plane.domain.operation import FENCED_STATES
 from control_plane.domain.rules import Rules
-from control_plane.ports.operations import AGE_BASED, ClaimRequest
+from control_plane.ports.operations import AGE_BASED, Claimed, ClaimRequest
 from control_plane.store.fences import executor_capacity
+from control_plane.store.postgres.catalogs import catalog_of
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.operation_rows import operation_of
 
@@ -151,7 +153,9 @@ WITH me AS MATERIALIZED (
            trigger_id, run_id, to_jsonb(leased) - 'token'
     FROM leased
 )
-SELECT * FROM leased ORDER BY virtual_deadline, id
+SELECT leased.*, to_jsonb(c) AS catalog_row
+FROM leased JOIN catalogs c ON c.name = leased.catalog
+ORDER BY virtual_deadline, id
 """
 
 
@@ -165,7 +169,7 @@ class OperationClaims:
     async def claimable(self) -> bool:
         return bool(await self._database.fetchval(_CLAIMABLE))
 
-    async def claim(self, request: ClaimRequest) -> Sequence[Operation]:
+    async def claim(self, request: ClaimRequest) -> Sequence[Claimed]:
         if request.slots < 1:
             return ()
         types = [kind for kind in request.operation_types if request.age_based or kind not in AGE_BASED]
@@ -187,4 +191,4 @@ class OperationClaims:
             self._rules.ack_within,
             life.CLAIMED.event,
         )
-        return [operation_of(row) for row in rows]
+        return [Claimed(operation_of(row), catalog_of(json.loads(row["catalog_row"]))) for row in rows]
