@@ -211,6 +211,16 @@ async def test_events_of_an_operation_are_in_order_though_the_earlier_transactio
     assert [event.event for _, event in page.events] == ["first", "second"]
 
 
+async def test_a_table_that_many_replicas_see_first_is_one_table(scene: Scene) -> None:
+    for number in range(30):
+        table = factories.table(replace(factories.EVENTS, name=f"events_{number}"))
+        await asyncio.gather(
+            *(scene.store.tables.seen([table]) for _ in range(6)),
+            *(scene.store.tables.listed(table.name.catalog, [table.name]) for _ in range(2)),
+        )
+        assert (await scene.store.tables.get(table.name)).uuid == table.uuid
+
+
 async def test_events_are_in_the_order_of_their_transactions_whatever_the_number_of_digits(
     scene: Scene, session: asyncpg.Connection[asyncpg.Record]
 ) -> None:

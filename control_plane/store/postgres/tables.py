@@ -36,6 +36,9 @@ WITH asked AS MATERIALIZED (
 {_SELECT} AND (t.catalog, t.namespace, t.name) IN (SELECT catalog, namespace, name FROM asked)
 """
 
+# A table has two keys, its UUID and its name, and an insert can only wait for one of them: whoever writes tables of a
+# catalog does it alone.
+_ALONE: Final = "SELECT FROM catalogs WHERE name = ANY ($1) ORDER BY name FOR NO KEY UPDATE"
 # Whoever bears the name now under another UUID, or under none, makes room for the table that was seen.
 _REPLACE: Final = f"UPDATE tables SET state = 'REPLACED' WHERE {_NAMED} AND uuid NOT IN ('', $4)"
 _LEARN_UUID: Final = f"""
@@ -86,14 +89,15 @@ class PostgresTables:
 
     async def seen(self, tables: Sequence[Table]) -> None:
         async with _registered(), self._database.transaction():
-            # In one order, so that two replicas that see the same tables wait for each other instead of locking up.
+            await self._database.execute(_ALONE, sorted({table.name.catalog for table in tables}))
             for table in sorted(tables, key=lambda table: table.name):
                 await self._see(table)
 
     async def listed(self, catalog: CatalogName, names: Sequence[TableName]) -> None:
         listing = [{"namespace": name.namespace, "name": name.name, "key": str(name)} for name in dict.fromkeys(names)]
         if listing:
-            async with _registered():
+            async with _registered(), self._database.transaction():
+                await self._database.execute(_ALONE, [catalog])
                 await self._database.execute(_LISTED, catalog, json.dumps(listing))
 
     async def get(self, name: TableName) -> Table:
