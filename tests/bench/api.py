@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from statistics import median
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import grpc
@@ -48,7 +49,15 @@ async def trigger_rate() -> bool:
             base = await _rate(lambda: insert(b"x" * 200, timeout=30))
             ratios.append(floe / base)
             report.note(f"trigger {floe:.0f}/s, insert {base:.0f}/s")
+        kept = await _rate(lambda: triggers.TriggerMaintenance(_with_id(request), timeout=30))
+        report.note(f"with request ids, whose answers are kept for a day: trigger {kept:.0f}/s")
     return report.at_least("trigger_rate", median(ratios), 0.5)
+
+
+def _with_id(request: trigger_pb2.TriggerMaintenanceRequest) -> trigger_pb2.TriggerMaintenanceRequest:
+    named = trigger_pb2.TriggerMaintenanceRequest(request_id=str(uuid4()))
+    named.MergeFrom(request)
+    return named
 
 
 async def list_flat() -> bool:
@@ -99,7 +108,7 @@ async def trigger_to_executor() -> bool:
         connection, store = await asyncpg.connect(dsn), await asyncpg.connect(plane.dsn)
         ping: Any = theirs.stream_stream(PING)()
         latencies, commits, pings = [], [], []
-        for _ in range(60):
+        for _ in range(200):
             answer = asyncio.ensure_future(triggers.TriggerMaintenance(request, timeout=10))
             assignment = await executor.assignment()
             received = time.time()

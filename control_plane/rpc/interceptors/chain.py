@@ -28,7 +28,8 @@ class Call:
         return self.method.startswith("floe.")
 
 
-Around = Callable[[Call], AbstractAsyncContextManager[None]]
+# None: this call does not concern it.
+Around = Callable[[Call], AbstractAsyncContextManager[object] | None]
 
 
 class Chain(grpc.aio.ServerInterceptor):
@@ -94,7 +95,8 @@ class Chain(grpc.aio.ServerInterceptor):
 
     async def _enter(self, stack: AsyncExitStack, call: Call) -> None:
         for concern in self._concerns:
-            await stack.enter_async_context(concern(call))
+            if (around := concern(call)) is not None:
+                await stack.enter_async_context(around)
 
 
 class _closing:

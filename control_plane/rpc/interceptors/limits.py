@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -44,11 +44,10 @@ class DefaultDeadline:
     def __init__(self, within: timedelta) -> None:
         self._within = within.total_seconds()
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
-        unbounded = not call.streams and call.context.time_remaining() is None
-        async with asyncio.timeout(self._within if unbounded else None):
-            yield
+    def __call__(self, call: Call) -> AbstractAsyncContextManager[object] | None:
+        if call.streams or call.context.time_remaining() is not None:
+            return None
+        return asyncio.timeout(self._within)
 
 
 class StreamEnds:
@@ -57,11 +56,11 @@ class StreamEnds:
     def __init__(self) -> None:
         self._open: set[asyncio.Timeout] = set()
 
+    def __call__(self, call: Call) -> AbstractAsyncContextManager[object] | None:
+        return self._stream() if call.streams else None
+
     @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
-        if not call.streams:
-            yield
-            return
+    async def _stream(self) -> AsyncIterator[None]:
         scope = asyncio.timeout(None)
         try:
             async with scope:
