@@ -87,7 +87,7 @@ async def test_a_database_that_does_not_answer_is_waited_for_and_then_named() ->
 
     assert code == 3
     assert "database.awaited" in complaint
-    assert "floe-control-plane: the database did not answer" in complaint
+    assert "floe-control-plane: the database at 127.0.0.1:1 did not answer" in complaint
     assert "Traceback" not in complaint
     assert "hunter2" not in complaint
 
