@@ -63,7 +63,8 @@ def configure_logging(
         cache_logger_on_first_use=True,
     )
     rendering: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # Without the values of local variables, which may be secrets, and whose rendering holds every other thread up.
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if for_people
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -71,7 +71,7 @@ class Stream:
         self,
         *,
         ttl: timedelta = timedelta(seconds=60),
-        heartbeat: timedelta = timedelta(milliseconds=50),
+        heartbeat: timedelta = timedelta(milliseconds=200),
         accepted: Sequence[pb.Lease] = (),
         refused: Sequence[pb.Lease] = (),
     ) -> pb.Hello:
