@@ -40,7 +40,7 @@ async def run_loops(store: Store, dispatcher: Dispatcher, recovery: RecoveryServ
         )
         loops.create_task(repeat("cancels", dispatcher.pass_on_cancels, every=_CANCELS, hints=hints, topic="cancels"))
         loops.create_task(repeat("touch", dispatcher.touch, every=_TOUCH))
-        loops.create_task(repeat("sweep", recovery.sweep, every=_SWEEP))
+        loops.create_task(repeat("sweep", recovery.sweep, every=_SWEEP, hints=hints, topic="due"))
         loops.create_task(
             repeat("answers", recovery.act_on_answers, every=_ANSWERS, hints=hints, topic="answers", again=True)
         )

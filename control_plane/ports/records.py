@@ -230,7 +230,7 @@ class RequestStore(Protocol):
 
 class Hints(Protocol):
     """Hurries loops up; nothing depends on one arriving. Topics: `operations`, `observations`, `answers`, `events`,
-    `cancels`.
+    `cancels`, `due`.
     """
 
     def give(self, topic: str) -> None:

@@ -189,6 +189,8 @@ class RecoveryService:
 
         operation = await self._store.operations.change(request.operation, decide)
         if operation is not None and operation.state is not OperationState.RECONCILING:
+            if operation.state is OperationState.VERIFYING:
+                self._store.hints.give("due")
             logger.info("evidence.decided", operation=operation.id, state=operation.state, effects=operation.effects)
 
     async def _give_up_reconciling(self, operation: OperationId) -> Operation | None:

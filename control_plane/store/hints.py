@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-TOPICS: Final = ("operations", "observations", "answers", "events", "cancels")
+TOPICS: Final = ("operations", "observations", "answers", "events", "cancels", "due")
 
 
 class LocalHints:

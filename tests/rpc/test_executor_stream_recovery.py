@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -47,6 +48,24 @@ async def with_expiry(plane: Plane) -> tuple[Operation, Operation]:
     )
     await plane.store.operations.enqueue([expiry])
     return rewrite, expiry
+
+
+async def test_a_commit_hurries_its_verification(plane: Plane) -> None:
+    async with scripted_executor(plane.channel) as executor:
+        await executor.hello()
+        _, assignment = await started(plane, executor)
+        waits = asyncio.Event()
+
+        async def next_hint() -> None:
+            await plane.store.hints.wait("due", timedelta())  # Takes the earlier ones.
+            waits.set()
+            await plane.store.hints.wait("due", timedelta(hours=1))
+
+        hurried = asyncio.create_task(next_hint())
+        await waits.wait()
+        await executor.report(assignment.lease, effects="COMMITTED", outcome="COMPLETE", snapshot_ids=[7])
+        async with asyncio.timeout(10):
+            await hurried
 
 
 async def test_no_expiry_follows_a_table_that_failed_its_verification(plane: Plane) -> None:
