@@ -1,0 +1,135 @@
+"""Where the scheduler keeps its term, its targets and its decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from control_plane.domain.catalog import Table
+from control_plane.domain.identifiers import CatalogName, OperationType, PolicyName, ReplicaId, TableName
+from control_plane.domain.scheduling import (
+    Decision,
+    DecisionId,
+    PolicyChange,
+    PolicyMode,
+    Settled,
+    SlotFacts,
+    SlotVerdict,
+    Spent,
+    Target,
+    Term,
+)
+
+
+class TermOver(Exception):
+    """Another replica leads now, or nobody does: nothing of the scheduling transaction was stored."""
+
+
+class LeadershipStore(Protocol):
+    """One row: the current term. An election waits for scheduling transactions of the old term; a renewal does not."""
+
+    async def acquire(self, holder: ReplicaId, *, ttl: timedelta) -> Term | None:
+        """A new term, with the next number, if none is in force; else None."""
+
+    async def renew(self, term: Term, *, ttl: timedelta) -> Term | None:
+        """None if the term is not in force any more (expired counts as over, even if nobody took it)."""
+
+    async def resign(self, term: Term) -> None:
+        """End it now, so that another replica can follow at once. Nothing if it is over already."""
+
+    async def passed(self, term: Term) -> None:
+        """A scheduling pass was completed: the proof of life that others can see."""
+
+    async def current(self) -> Term | None:
+        """The term in force, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionFilter:
+    """Every set field must match; empty: everything."""
+
+    catalog: CatalogName | None = None
+    table: TableName | None = None
+    policy: PolicyName | None = None
+    types: Sequence[OperationType] = ()
+    verdicts: Sequence[SlotVerdict] = ()
+    modes: Sequence[PolicyMode] = ()
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPage:
+    """Newest first by (time, id). `next` is where the next page starts; None on the last."""
+
+    decisions: Sequence[Decision]
+    next: tuple[datetime, DecisionId] | None
+
+
+class SchedulingStore(Protocol):
+    """Targets, decisions, outcomes and budgets.
+
+    Outcomes are kept by `OperationStore` in the same step in which an operation ends; that step also makes targets due
+    that await it. Saving a health report makes the deferred targets of its table due. Marking and resolving:
+
+    - a policy that is created, changed in what it does, or deleted leaves a PolicyChange in the same step;
+    - a table that is new, got its UUID, was renamed, came back, or went MISSING or REPLACED is marked unresolved;
+    - `spread` marks the tables that a policy change may touch; `resolve`d tables lose the mark.
+    """
+
+    def in_term(self, term: Term) -> AbstractAsyncContextManager[datetime]:
+        """A scheduling transaction, at the store's time that it yields. Raises TermOver if the term is not in force.
+
+        An election waits for it; it is bounded to a second of idleness and two of a statement by the database.
+        """
+
+    async def due(self, *, limit: int) -> Sequence[SlotFacts]:
+        """Targets whose `due` has come, the longest due first, locked until the transaction ends. Inside `in_term`."""
+
+    async def next_due(self) -> datetime | None:
+        """The earliest `due` of all targets: an index lookup."""
+
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """Write targets, decisions, charges and queued operations, in bulk. Inside `in_term`.
+
+        An operation whose (table, type) has a waiting scheduled one already is a defect and raises.
+        """
+
+    async def policy_changes(self, *, limit: int) -> Sequence[PolicyChange]:
+        """Those not spread to their end, oldest first."""
+
+    async def spread(self, change: PolicyChange, *, marked: Sequence[TableName], after: TableName | None) -> None:
+        """Mark these tables unresolved, and remember how far the change got; `after` None: it is done and forgotten.
+        Inside `in_term`.
+        """
+
+    async def tables_touched(
+        self, *, catalog: CatalogName | None, namespace: Sequence[str] | None, after: TableName | None, limit: int
+    ) -> Sequence[TableName]:
+        """Names of PRESENT tables in their order, those after `after`; within a catalog, and below these leading
+        namespace levels, where given.
+        """
+
+    async def unresolved(self, *, limit: int) -> Sequence[tuple[Table, Sequence[Target]]]:
+        """Tables marked unresolved, with their targets of now, locked until the transaction ends. Inside `in_term`."""
+
+    async def resolved(self, tables: Sequence[tuple[Table, Sequence[Target]]]) -> None:
+        """Make these the targets of these tables (MISSING and REPLACED tables have none) and take the mark off. Inside
+        `in_term`.
+        """
+
+    async def facts(self, table: TableName) -> Sequence[SlotFacts]:
+        """The targets of a table, read without a lock. Raises TableNotFound."""
+
+    async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
+        """What the operations of these policies were charged since; policies without any are absent."""
+
+    async def decisions(
+        self, where: DecisionFilter, *, after: tuple[datetime, DecisionId] | None, limit: int
+    ) -> DecisionPage:
+        """One keyset page, newest first."""
+
+    async def counts(self) -> Mapping[str, int]:
+        """`targets`, `due`, `deferred`, `unresolved`."""
