@@ -216,7 +216,7 @@ class PolicyChange:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a decision comes to: the target as it is from now on, the rows about its slots, the operation if it fired."""
+    """What a decision comes to: the target from now on, the rows about its slots, the operation if it fired."""
 
     target: Target
     decisions: Sequence[Decision] = ()
