@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+# A shell that runs the tests in the background has SIGINT ignored, and so would every process that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 pytest_plugins = [
     "tests.support.iceberg",
     "tests.support.postgres",

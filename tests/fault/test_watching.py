@@ -16,6 +16,11 @@ _TABLES = 50
 _AT_ONCE = 16
 # Whatever the order in which they came, an event's number says where it belongs among those of its operation.
 _EVENTS = "SELECT operation_id, sequence, event FROM events"
+_UNFINISHED = """
+SELECT o.id, o.state, o.state_reason, o.attempt, o.epoch, o.not_before, o.ack_deadline, o.lease_expire_time,
+       o.cancel_request_time, f.holder
+FROM operations o JOIN fences f ON f.key = o.fence_key
+"""
 
 
 @pytest.mark.timeout(300)
@@ -29,9 +34,13 @@ async def test_a_watcher_that_reconnects_by_cursor_misses_nothing(three_replicas
     for executor in executors:
         await cluster.attached(executor)
     first = [page async for page in cluster.client().operations.list().pages()]
-    async with asyncio.timeout(240), asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(_watch(cluster, first[0].watch_cursor))
-        await _trigger(cluster)
+    try:
+        async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_watch(cluster, first[0].watch_cursor))
+            await _trigger(cluster)
+    except TimeoutError:
+        unfinished = [dict(row) for row in await cluster.sql(_UNFINISHED)]
+        pytest.fail(f"the watcher did not see every end; unfinished are {unfinished or 'none, so it missed some'}")
     seen, reconnections = watching.result()
 
     written = {(row["operation_id"], row["sequence"]): row["event"] for row in await cluster.sql(_EVENTS)}

@@ -67,8 +67,12 @@ _FOLLOWS: Final = f"""
 , fenced AS (
     UPDATE fences f SET epoch = f.epoch + $5::int, holder = CASE WHEN $6 THEN NULL ELSE f.holder END
     FROM written w WHERE f.key = w.fence_key AND f.holder = w.id AND ($5::int > 0 OR $6)
+    RETURNING f.key
 ), freed AS MATERIALIZED (
-    SELECT key FROM capacity WHERE key = ANY ($7::text[]) AND EXISTS (SELECT FROM written) ORDER BY key FOR UPDATE
+    SELECT key FROM capacity
+    -- Fences before capacity, as in a claim: what counts the fences waits for them.
+    WHERE key = ANY ($7::text[]) AND EXISTS (SELECT FROM written) AND (SELECT count(*) FROM fenced) >= 0
+    ORDER BY key FOR UPDATE
 ), counted AS (
     UPDATE capacity c SET in_use = c.in_use - 1 FROM freed WHERE c.key = freed.key
 ), tried AS (
