@@ -184,8 +184,8 @@ class ObservationStore(Protocol):
         """
 
     async def sweep(self) -> Sequence[Observation]:
-        """Leased ones whose lease ran out become OPEN again; those past their deadline become DONE with NO_EXECUTOR
-        (never handed out) or TIMEOUT.
+        """Leased ones whose lease ran out, or whose session ended 10 s or more after the hand-out, become OPEN again;
+        those past their deadline become DONE with NO_EXECUTOR (never handed out) or TIMEOUT.
         Returns the ones that became DONE."""
 
     async def answered(self, kinds: Sequence[ObservationKind], *, limit: int) -> Sequence[Observation]:

@@ -49,7 +49,9 @@ from control_plane.domain.observation import (
 from control_plane.domain.operation import Finding, VerificationVerdict
 from control_plane.ports.operations import OperationFilter, Retention
 from control_plane.ports.records import RequestKey, Store
+from control_plane.store.postgres.store import PostgresStore
 from tests.support import factories
+from tests.support.clock import ManualClock
 from tests.support.factories import EVENTS, LAKE
 from tests.support.scene import Scene
 
@@ -465,6 +467,32 @@ async def test_an_unanswered_observation_is_handed_out_again_until_its_deadline(
     assert not await any_store.observations.answer(
         first.id, epoch=1, session=holder.session, answer=TableNames((), True)
     )
+
+
+async def test_a_look_whose_session_ended_is_handed_out_again_soon(any_store: Store, clock: ManualClock) -> None:
+    holder = await any_store.executors.attach(factories.executor())
+    assert holder.session is not None
+    await any_store.observations.open(factories.look(), within=HOUR, timeout=LONG)
+    (first,) = await any_store.observations.claim(factories.looks_by(holder))
+    await any_store.executors.detach(holder.session)
+
+    # The executor may still answer over its next session, for a while.
+    await any_store.observations.sweep()
+    assert not await any_store.observations.claimable()
+    await _later(any_store, clock, timedelta(seconds=11))
+    await any_store.observations.sweep()
+
+    again = await any_store.executors.attach(factories.executor(session=SessionId("next")))
+    (second,) = await any_store.observations.claim(factories.looks_by(again))
+    assert (second.id, second.epoch) == (first.id, 2)
+
+
+async def _later(store: Store, clock: ManualClock, by: timedelta) -> None:
+    """Let the hand-outs lie in the past."""
+    if isinstance(store, PostgresStore):
+        await store.database.execute("UPDATE observations SET begin_time = begin_time - $1::interval", by)
+    else:
+        clock.advance(by)
 
 
 async def test_an_observation_past_its_deadline_says_whose_fault_it_was(any_store: Store) -> None:

@@ -117,7 +117,7 @@ class MemoryObservations:
                     continue
                 if current.deadline <= now:
                     done.append(_put(state, self._done(current, timed_out(current.epoch))))
-                elif current.lease_expire_time is not None and current.lease_expire_time <= now:
+                elif _lapsed(state, current, now):
                     _put(state, replace(current, state=V.OPEN, session=None, lease_expire_time=None, begin_time=None))
             return done
 
@@ -141,6 +141,17 @@ class MemoryObservations:
 
     def _done(self, observation: Observation, answer: Answer) -> Observation:
         return replace(observation, state=V.DONE, answer=answer, finish_time=self._memory.now(), lease_expire_time=None)
+
+
+def _lapsed(state: State, observation: Observation, now: datetime) -> bool:
+    """Its lease ran out, or its executor's session ended and the answer did not come over the next one either."""
+    if observation.state is not V.LEASED or observation.lease_expire_time is None or observation.begin_time is None:
+        return False
+    if observation.lease_expire_time <= now:
+        return True
+    executor = state.executors.get(observation.executor) if observation.executor is not None else None
+    is_attached = executor is not None and executor.session == observation.session
+    return not is_attached and observation.begin_time + HAND_OUT_GRACE <= now
 
 
 def _put(state: State, observation: Observation) -> Observation:

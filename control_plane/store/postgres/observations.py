@@ -73,15 +73,22 @@ UPDATE observations SET state = 'DONE', answer = $2::jsonb, finish_time = clock_
 WHERE id = $1 AND state <> 'DONE'
 RETURNING *
 """
-_SWEEP_NEEDED: Final = """
-SELECT EXISTS (SELECT FROM observations WHERE state <> 'DONE' AND deadline <= clock_timestamp()) AS overdue,
-       EXISTS (SELECT FROM observations WHERE state = 'LEASED' AND lease_expire_time <= clock_timestamp()) AS lapsed
+# Its executor's session ended: the answer was lost with it, unless it comes over the next one, for which it has $1.
+_LAPSED: Final = """
+v.state = 'LEASED' AND (
+    v.lease_expire_time <= clock_timestamp()
+    OR v.begin_time + $1 <= clock_timestamp()
+       AND NOT EXISTS (SELECT FROM executors e WHERE e.id = v.executor AND e.session = v.session)
+)
 """
-_REOPEN: Final = """
+_SWEEP_NEEDED: Final = f"""
+SELECT EXISTS (SELECT FROM observations WHERE state <> 'DONE' AND deadline <= clock_timestamp()) AS overdue,
+       EXISTS (SELECT FROM observations v WHERE {_LAPSED}) AS lapsed
+"""
+_REOPEN: Final = f"""
 WITH lapsed AS (
-    SELECT id FROM observations
-    WHERE state = 'LEASED' AND lease_expire_time <= clock_timestamp() AND deadline > clock_timestamp()
-    ORDER BY id FOR UPDATE SKIP LOCKED
+    SELECT v.id FROM observations v WHERE {_LAPSED} AND v.deadline > clock_timestamp()
+    ORDER BY v.id FOR UPDATE SKIP LOCKED
 )
 UPDATE observations v SET state = 'OPEN', session = NULL, lease_expire_time = NULL, begin_time = NULL
 FROM lapsed WHERE v.id = lapsed.id
@@ -167,7 +174,7 @@ class PostgresObservations:
         return None if row is None else _observation(row)
 
     async def sweep(self) -> Sequence[Observation]:
-        needed = await self._database.fetchrow(_SWEEP_NEEDED)
+        needed = await self._database.fetchrow(_SWEEP_NEEDED, HAND_OUT_GRACE)
         if needed is None or not (needed["overdue"] or needed["lapsed"]):
             return ()
         done = []
@@ -176,7 +183,7 @@ class PostgresObservations:
                 answer = dumped_answer(timed_out(row["epoch"]))
                 if (ended := await self._database.fetchrow(_GIVE_UP, row["id"], answer)) is not None:
                     done.append(_observation(ended))
-            await self._database.execute(_REOPEN)
+            await self._database.execute(_REOPEN, HAND_OUT_GRACE)
         return done
 
     async def answered(self, kinds: Sequence[ObservationKind], *, limit: int) -> Sequence[Observation]:
