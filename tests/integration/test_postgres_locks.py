@@ -136,6 +136,25 @@ async def test_a_lease_begins_after_the_wait_for_its_locks(
     assert leased.ack_deadline > freed + RULES.ack_within
 
 
+async def test_a_lease_is_left_in_the_order_in_which_claims_lock(
+    scene: Scene, session: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await scene.store.set_capacity({"engine:spark": 5})
+    holder = await scene.attach()
+    running = await scene.running(holder)
+
+    async with (
+        asyncio.TaskGroup() as tasks,
+        held(session, "SELECT FROM fences WHERE holder = $1 FOR UPDATE", running.id),
+    ):
+        ending = tasks.create_task(scene.report(running.lease, factories.result()))
+        await waits_for_a_lock(session)
+        # A claim has fences and waits for the capacity: who waits for a fence must not have that.
+        await session.execute("SELECT FROM capacity WHERE key = 'engine:spark' FOR UPDATE NOWAIT")
+
+    assert ending.result().operation.state is S.SUCCEEDED
+
+
 async def test_a_change_is_decided_at_the_time_of_its_turn(
     scene: Scene, session: asyncpg.Connection[asyncpg.Record]
 ) -> None:
