@@ -197,6 +197,12 @@ class RetentionConfig(Section):
     requests: IsoTimedelta = Field(
         default=timedelta(days=1), ge=timedelta(days=1), description="Answers to requests that carried a request id."
     )
+    decisions: IsoTimedelta = Field(
+        default=timedelta(days=30), ge=timedelta(days=1), description="Why scheduled operations ran, waited or did not."
+    )
+    reports: IsoTimedelta = Field(
+        default=timedelta(days=30), ge=timedelta(days=1), description="Health reports, but for the newest of a table."
+    )
 
     def kept(self) -> Retention:
         return Retention(
@@ -204,6 +210,8 @@ class RetentionConfig(Section):
             events=self.events.days,
             observations=self.observations.days,
             requests=self.requests.days,
+            decisions=self.decisions.days,
+            reports=self.reports.days,
         )
 
 

@@ -58,5 +58,7 @@ class Table:
     metadata_location: str = ""
     format_version: int = 0
     state: TableState = TableState.PRESENT
+    maintenance_enabled: bool = True
+    """False: its property `floe.enabled` is false, and nothing starts on it."""
     health: HealthReport | None = None
     active_operation: OperationId | None = None

@@ -265,6 +265,10 @@ class Operation:
     max_attempts: int = 5
     retry_of: OperationId | None = None
     traceparent: str = ""
+    slot: datetime | None = None
+    """The slot that it was scheduled for. None: somebody asked for it."""
+    cancel_at: datetime | None = None
+    """When it is cancelled if it is not finished: the end of a window that ends what runs in it."""
 
     # Where it stands.
     state: OperationState = OperationState.QUEUED

@@ -83,7 +83,9 @@ class Outcomes:
     last_finish_time: datetime | None = None
     """The finish of the last one in whatever terminal state."""
     last_metadata_location: str = ""
-    """The table's metadata location when the last one finished, as far as it was known."""
+    """The table's metadata location when the last one SUCCEEDED or FAILED, as far as it was known: where that one
+    began, or where the table was seen last.
+    """
     consecutive_failures: int = 0
     last_failure_time: datetime | None = None
     last_failure_class: FailureClass | None = None

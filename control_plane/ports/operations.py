@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -131,6 +131,40 @@ class Due(StrEnum):
     """QUEUED or HELD, past its queue_deadline."""
     WITHDRAWN = "WITHDRAWN"
     """QUEUED, and its policy is deleted or disabled."""
+    WINDOW_OVER = "WINDOW_OVER"
+    """Past its `cancel_at`, and its cancel was not asked for yet."""
+    POLICY_CHANGED = "POLICY_CHANGED"
+    """QUEUED by the schedule, and since then its table has been resolved to another policy, or to a later generation.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Operations in numbers. Durations, from the first start to the finish, are of those that SUCCEEDED or FAILED after
+    a start; the percentiles interpolate.
+    """
+
+    states: Mapping[OperationState, int]
+    median: timedelta | None
+    p95: timedelta | None
+    metrics: Mapping[str, int]
+    """Sums. A metric that nobody reported is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationStats:
+    overall: Figures
+    types: Mapping[OperationType, Figures]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How long the last operations of a kind took: medians over at most 100 that SUCCEEDED. None: nobody can tell."""
+
+    operations: int = 0
+    seconds_per_operation: float | None = None
+    seconds_per_byte: float | None = None
+    """Of those that rewrote any bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +205,8 @@ class OperationStore(Protocol):
     One table belongs to at most one operation in LEASED, RUNNING, RECONCILING or VERIFYING. A fence per table UUID (the
     qualified name where a table has none) carries the epoch, which rises by one with every claim and whenever a lease
     is left by any edge, over all operations of the table and for ever. Every change of an operation writes its event in
-    the same step; a change into a terminal state moves the operation from the hot table to history.
+    the same step; a change into a terminal state moves the operation from the hot table to history, and counts in the
+    outcomes of its table and type, makes the targets due that await it, and corrects what its policy was charged.
     """
 
     async def enqueue(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
@@ -197,9 +232,15 @@ class OperationStore(Protocol):
 
     async def blockers(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
         """For those that are QUEUED: what keeps each from starting now, in words (table busy with which operation, an
-        earlier step of its
-        run, not_before, a pause, a full cap, no attached executor that can do it (NO_CAPABLE_EXECUTOR: which capability
-        is missing))."""
+        earlier step of its run, not_before, a pause, a table that is not to be maintained, a policy that has changed,
+        a full cap, no attached executor that can do it (NO_CAPABLE_EXECUTOR: which capability is missing)).
+        """
+
+    async def stats(self, where: OperationFilter, *, since: datetime) -> OperationStats:
+        """Numbers of the operations that were created since, unfinished ones and history alike."""
+
+    async def rates(self, *, table_key: str | None, type: OperationType, engine: str | None) -> Rates:
+        """How long operations of this type took lately: of the table with this fence, of this engine, where given."""
 
     async def unfinished(self, catalog: CatalogName) -> int:
         """How many operations of the catalog are not terminal."""
@@ -214,7 +255,8 @@ class OperationStore(Protocol):
         """Lease up to `request.slots` operations, the earliest virtual deadline first, by `decisions.claimed`.
 
         Given are QUEUED operations that are past `not_before` and before `queue_deadline`, without a cancel request, of
-        an enabled policy, not paused, whose table's fence has no holder, of a type and catalog that the session can do,
+        an enabled policy (scheduled ones: of its current generation), not paused, whose table is to be maintained and
+        its fence has no holder, of a type and catalog that the session can do,
         that do not avoid this executor, with no earlier step of their run that is due-QUEUED, LEASED, RUNNING,
         RECONCILING or VERIFYING, within the caps of catalog, engine and labels, at most one per table; a solo one only
         if `alone`, and then nothing else. The session must be its executor's current one and not drained, else nothing
@@ -288,3 +330,6 @@ class Retention:
     events: int = 90
     observations: int = 1
     requests: int = 1
+    decisions: int = 30
+    reports: int = 30
+    """The newest report of a table is kept whatever its age."""

@@ -25,6 +25,7 @@ from control_plane.domain.observation import Answer, Observation, ObservationKin
 from control_plane.domain.pause import Pause
 from control_plane.domain.policy import Policy
 from control_plane.ports.operations import OperationStore, Retention
+from control_plane.ports.scheduling import LeadershipStore, SchedulingStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ class PolicyStore(Protocol):
         """Every enabled policy by name, and when that was so."""
 
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
-        """Replace it. `policy` carries the new etag and generation. Raises PolicyNotFound, EtagMismatch."""
+        """Replace it; a generation that rises leaves a PolicyChange, as `create` and `delete` do. `policy` carries the
+        new etag and generation. Raises PolicyNotFound, EtagMismatch.
+        """
 
     async def delete(self, name: PolicyName, *, etag: str | None) -> None:
         """Raises PolicyNotFound, EtagMismatch."""
@@ -84,6 +87,14 @@ class CatalogStore(Protocol):
         """When and how the last listing ended; an error leaves the time of the last good one."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReportPage:
+    """Newest first, in the order in which they were saved. `next` is where the next page starts; None on the last."""
+
+    reports: Sequence[HealthReport]
+    next: int | None
+
+
 class TableStore(Protocol):
     """Known tables: identity (catalog, UUID), name as an attribute. A table that was only listed has an empty UUID."""
 
@@ -104,7 +115,12 @@ class TableStore(Protocol):
         """PRESENT and MISSING tables by (catalog, namespace, name), at most `limit`, those after `after`."""
 
     async def save_report(self, name: TableName, uuid: TableUuid, report: HealthReport) -> None:
-        """Keep a health report; the last 100 of a table are kept. Raises TableNotFound."""
+        """Keep a health report; the last 100 of a table are kept. Deferred targets of the table become due. Raises
+        TableNotFound.
+        """
+
+    async def reports(self, name: TableName, *, after: int | None, limit: int) -> ReportPage:
+        """The kept reports of the table that bears the name now. Raises TableNotFound."""
 
     async def missing(self, name: TableName) -> None:
         """A load said not found: PRESENT becomes MISSING."""
@@ -255,6 +271,10 @@ class Store(Protocol):
     def executors(self) -> ExecutorStore: ...
     @property
     def operations(self) -> OperationStore: ...
+    @property
+    def leadership(self) -> LeadershipStore: ...
+    @property
+    def scheduling(self) -> SchedulingStore: ...
     @property
     def observations(self) -> ObservationStore: ...
     @property

@@ -50,6 +50,7 @@ logger = structlog.get_logger(__name__)
 _BATCH: Final = 100
 _ASK_AGAIN: Final = timedelta(seconds=10)
 _LOOK_TIMEOUT: Final = timedelta(minutes=5)
+_SCHEDULER: Final = "scheduler"
 
 
 class RecoveryService:
@@ -69,6 +70,8 @@ class RecoveryService:
             Due.VERIFY_OVERDUE: self._give_up_verifying,
             Due.EXPIRED: self._expire,
             Due.WITHDRAWN: self._withdraw,
+            Due.POLICY_CHANGED: self._supersede,
+            Due.WINDOW_OVER: self._close_window,
         }
 
     async def sweep(self) -> int:
@@ -295,6 +298,22 @@ class RecoveryService:
         return await self._store.operations.change(
             operation, lambda op, now: decisions.skipped(op, now, reason="policy_withdrawn"), due=Due.WITHDRAWN
         )
+
+    async def _supersede(self, operation: OperationId) -> Operation | None:
+        """Its slot is decided again, under what governs the table now."""
+        return await self._store.operations.change(
+            operation, lambda op, now: decisions.skipped(op, now, reason="policy_changed"), due=Due.POLICY_CHANGED
+        )
+
+    async def _close_window(self, operation: OperationId) -> Operation | None:
+        cancelled = await self._store.operations.change(
+            operation,
+            lambda op, now: decisions.cancel_requested(op, now, by=_SCHEDULER, reason="its window is over"),
+            due=Due.WINDOW_OVER,
+        )
+        if cancelled is not None:
+            self._store.hints.give("cancels")
+        return cancelled
 
     # -- looks
 

@@ -46,7 +46,12 @@ class Surroundings:
     pauses: Iterable[Pause]
     full: Mapping[str, int]
     """Capacity that is used up, with its limit."""
-    enabled_policies: Collection[PolicyName]
+    generations: Mapping[PolicyName, int]
+    """Of the enabled policies."""
+    displaced: Collection[OperationId]
+    """Those whose tables have been resolved to something else since they were scheduled."""
+    unmaintained: Collection[OperationId]
+    """Those whose tables are not to be maintained."""
     executors: Sequence[Executor]
     """Those that are attached."""
 
@@ -65,11 +70,16 @@ def _of_the_operation(operation: Operation, around: Surroundings) -> Iterable[st
         yield f"it waits until {operation.not_before.isoformat(timespec='seconds')}"
     if operation.queue_deadline <= around.now:
         yield "its deadline has passed"
-    if operation.policy not in around.enabled_policies:
+    generation = around.generations.get(operation.policy)
+    if generation is None:
         yield f"policy {operation.policy} is disabled or deleted"
+    elif operation.id in around.displaced or (operation.slot is not None and operation.policy_generation != generation):
+        yield f"policy {operation.policy} has changed since this was scheduled; its slot is decided again"
 
 
 def _of_the_table(operation: Operation, around: Surroundings) -> Iterable[str]:
+    if operation.id in around.unmaintained:
+        yield "the table's property floe.enabled is false"
     holder = around.holders.get(fence_key(operation))
     if holder is not None:
         yield f"the table is busy with operation {holder}"

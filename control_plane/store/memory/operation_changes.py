@@ -10,12 +10,14 @@ from control_plane.domain.errors import CatalogNotFound, OperationNotFound
 from control_plane.domain.identifiers import ExecutorId, OperationId, SessionId
 from control_plane.domain.operation import Attempt, Change, Lease, Operation, OperationState, Progress, Result
 from control_plane.domain.rules import Rules
+from control_plane.domain.scheduling import Charge
 from control_plane.ports.operations import Decide, Due, OperationEvent, Renewal, Reported, Verdict
 from control_plane.store.changes import accepts_result, effect_of, is_current, stale_lease
 from control_plane.store.fences import fence_key
+from control_plane.store.memory.feedback import feed_back
 from control_plane.store.memory.operation_lists import blockers_in
 from control_plane.store.memory.operation_sweeps import is_due
-from control_plane.store.memory.state import Fence, KeptResult, Memory, State
+from control_plane.store.memory.state import Fence, KeptCharge, KeptResult, Memory, State
 from control_plane.store.results import result_digest
 
 S = OperationState
@@ -31,11 +33,11 @@ class MemoryChanges:
     async def enqueue(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
         async with self._memory.step() as state:
             for operation in operations:
-                if operation.catalog not in state.catalogs:
-                    raise CatalogNotFound(operation.catalog)
-                state.operations[operation.id] = operation
-                state.fences.setdefault(fence_key(operation), Fence())
-                note(state, "queued", None, operation, self._memory.now())
+                add(state, operation, self._memory.now())
+                # Budgets count what people ask for too; what it costs is known when it ends.
+                state.charges[operation.id] = KeptCharge(
+                    operation.policy, fence_key(operation), self._memory.now(), Charge()
+                )
             return blockers_in(state, operations, self._memory.now())
 
     async def change(
@@ -118,6 +120,15 @@ class MemoryChanges:
             return [operation.lease for operation in held if operation.cancel_requested]
 
 
+def add(state: State, operation: Operation, now: datetime) -> None:
+    """A new operation, with its fence and its event."""
+    if operation.catalog not in state.catalogs:
+        raise CatalogNotFound(operation.catalog)
+    state.operations[operation.id] = operation
+    state.fences.setdefault(fence_key(operation), Fence())
+    note(state, "queued", None, operation, now)
+
+
 def apply(state: State, current: Operation, change: Change, now: datetime) -> Operation:
     """Store the change with everything that follows from it."""
     effect = effect_of(current, change, now)
@@ -130,6 +141,8 @@ def apply(state: State, current: Operation, change: Change, now: datetime) -> Op
     (state.history if after.is_terminal else state.operations)[after.id] = after
     if after.is_terminal:
         state.progress.pop(after.id, None)
+        if not current.is_terminal:
+            feed_back(state, after, now)
     key = fence_key(current)
     fence = state.fences[key]
     if fence.holder == current.id:

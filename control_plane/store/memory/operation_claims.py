@@ -13,6 +13,7 @@ from control_plane.ports.operations import AGE_BASED, Claimed, ClaimRequest
 from control_plane.store.blockers import Step
 from control_plane.store.fences import catalog_capacity, executor_capacity, fence_key
 from control_plane.store.memory.operation_changes import apply, keep_attempt
+from control_plane.store.memory.operation_lists import is_maintained
 from control_plane.store.memory.state import Fence, Memory, State
 
 S = OperationState
@@ -89,6 +90,9 @@ def _eligible(state: State, request: ClaimRequest, now: datetime) -> Iterator[Op
             and not operation.cancel_requested
             and policy is not None
             and policy.spec.is_enabled
+            and (operation.slot is None or operation.policy_generation == policy.generation)
+            and operation.id not in state.displaced
+            and is_maintained(state, operation)
             and not any(pause.holds(operation.table, now) for pause in state.pauses.values())
             and operation.type in request.operation_types
             and (request.age_based or operation.type not in AGE_BASED)

@@ -13,7 +13,9 @@ from control_plane.domain.identifiers import CatalogName, OperationId
 from control_plane.domain.operation import Attempt, Operation, OperationState
 from control_plane.ports.operations import Cursor, Events, OperationFilter, OperationPage
 from control_plane.store.blockers import Step, Surroundings, blockers_of
+from control_plane.store.fences import fence_key
 from control_plane.store.memory.state import Memory, State
+from control_plane.store.memory.tables import table_key
 
 _HEARD_WITHIN: Final = timedelta(minutes=2)
 
@@ -44,7 +46,7 @@ class MemoryLists:
         async with self._memory.step() as state:
             everything = [*state.operations.values(), *state.history.values()]
         found = sorted(
-            (o for o in everything if _matches(where, o) and (after is None or (o.create_time, o.id) < after)),
+            (o for o in everything if matches(where, o) and (after is None or (o.create_time, o.id) < after)),
             key=lambda o: (o.create_time, o.id),
             reverse=True,
         )
@@ -77,7 +79,7 @@ class MemoryLists:
                 for transaction, event in state.events
                 if (after.xid, after.sequence) < (transaction, event.sequence)
                 and transaction < state.transaction
-                and _matches(where, event.operation)
+                and matches(where, event.operation)
             ][:limit]
             if len(found) == limit:
                 return Events(found, found[-1][0])
@@ -85,7 +87,8 @@ class MemoryLists:
             return Events(found, max(after, settled, key=lambda cursor: (cursor.xid, cursor.sequence)))
 
 
-def _matches(where: OperationFilter, operation: Operation) -> bool:
+def matches(where: OperationFilter, operation: Operation) -> bool:
+    """Whether every field that is set matches."""
     return (
         where.catalog in (None, operation.catalog)
         and where.table in (None, operation.table)
@@ -98,6 +101,14 @@ def _matches(where: OperationFilter, operation: Operation) -> bool:
     )
 
 
+def is_maintained(state: State, operation: Operation) -> bool:
+    """Whether its table, if it is known, is to be maintained at all."""
+    return not any(
+        not table.maintenance_enabled and table_key(table) == (operation.catalog, fence_key(operation))
+        for table in state.tables
+    )
+
+
 def blockers_in(state: State, operations: Sequence[Operation], now: datetime) -> Mapping[OperationId, Sequence[str]]:
     """What keeps each of those that are QUEUED from starting."""
     around = Surroundings(
@@ -106,7 +117,9 @@ def blockers_in(state: State, operations: Sequence[Operation], now: datetime) ->
         steps=[Step.of(o) for o in ({o.id: o for o in operations} | state.operations).values()],
         pauses=list(state.pauses.values()),
         full=state.full(),
-        enabled_policies={name for name, policy in state.policies.items() if policy.spec.is_enabled},
+        generations={name: policy.generation for name, policy in state.policies.items() if policy.spec.is_enabled},
+        displaced=state.displaced,
+        unmaintained={operation.id for operation in operations if not is_maintained(state, operation)},
         executors=[
             executor
             for _, executor in sorted(state.executors.items())

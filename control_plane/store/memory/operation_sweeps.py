@@ -65,6 +65,12 @@ def is_due(state: State, operation: Operation, reason: Due, now: datetime) -> bo
         case Due.WITHDRAWN:
             policy = state.policies.get(operation.policy)
             return operation.state is S.QUEUED and (policy is None or not policy.spec.is_enabled)
+        case Due.WINDOW_OVER:
+            return past(operation.cancel_at) and not operation.cancel_requested and not operation.is_terminal
+        case Due.POLICY_CHANGED:
+            policy = state.policies.get(operation.policy)
+            wanted = policy is not None and policy.spec.is_enabled
+            return operation.state is S.QUEUED and operation.id in state.displaced and wanted
 
 
 def _observed(state: State, operation: Operation, kind: ObservationKind, lapse: int) -> bool:
@@ -86,5 +92,7 @@ def _since(operation: Operation, reason: Due) -> datetime:
         Due.VERIFY_OVERDUE: operation.verify_deadline,
         Due.EXPIRED: operation.queue_deadline,
         Due.WITHDRAWN: operation.virtual_deadline,
+        Due.POLICY_CHANGED: operation.virtual_deadline,
+        Due.WINDOW_OVER: operation.cancel_at,
     }[reason]
     return instant or operation.virtual_deadline

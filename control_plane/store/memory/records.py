@@ -20,6 +20,7 @@ from control_plane.domain.errors import (
 from control_plane.domain.identifiers import CatalogName, PolicyName
 from control_plane.domain.pause import Pause
 from control_plane.domain.policy import Policy
+from control_plane.domain.scheduling import PolicyChange
 from control_plane.ports.records import Enabled, RequestKey
 from control_plane.store.fences import catalog_capacity
 from control_plane.store.memory.state import KeptRequest, Memory, State, request_name
@@ -38,6 +39,7 @@ class MemoryPolicies:
             if policy.name in state.policies:
                 raise PolicyExists(policy.name)
             state.policies[policy.name] = policy
+            self._note(state, policy)
             return policy
 
     async def get(self, name: PolicyName) -> Policy:
@@ -59,13 +61,23 @@ class MemoryPolicies:
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
         async with self._memory.step() as state:
             await self._check(policy.name, etag)
+            before = state.policies[policy.name]
             state.policies[policy.name] = policy
+            if policy.generation > before.generation:
+                self._note(state, before, policy)
             return policy
 
     async def delete(self, name: PolicyName, *, etag: str | None) -> None:
         async with self._memory.step() as state:
             await self._check(name, etag)
-            del state.policies[name]
+            self._note(state, state.policies.pop(name))
+
+    def _note(self, state: State, *versions: Policy) -> None:
+        state.policy_change_id += 1
+        patterns = tuple(dict.fromkeys(version.spec.table_pattern for version in versions))
+        state.policy_changes[state.policy_change_id] = PolicyChange(
+            state.policy_change_id, versions[0].name, patterns, self._memory.now()
+        )
 
     async def _check(self, name: PolicyName, etag: str | None) -> None:
         current = await self.get(name)
@@ -118,6 +130,8 @@ class MemoryCatalogs:
             state.limits.pop(catalog_capacity(name), None)
             state.tables = [table for table in state.tables if table.name.catalog != name]
             state.reports = {key: reports for key, reports in state.reports.items() if key[0] != name}
+            state.targets = {key: target for key, target in state.targets.items() if key[0] != name}
+            state.unresolved = {key for key in state.unresolved if key[0] != name}
 
     async def record_listing(self, name: CatalogName, *, error: str) -> None:
         async with self._memory.step() as state:

@@ -14,11 +14,19 @@ from typing import Any
 from control_plane.domain.catalog import Catalog, Table
 from control_plane.domain.executor import Executor
 from control_plane.domain.health import HealthReport
-from control_plane.domain.identifiers import CatalogName, ExecutorId, ObservationId, OperationId, PolicyName
+from control_plane.domain.identifiers import (
+    CatalogName,
+    ExecutorId,
+    ObservationId,
+    OperationId,
+    OperationType,
+    PolicyName,
+)
 from control_plane.domain.observation import Observation
 from control_plane.domain.operation import LEASE_STATES, Attempt, Lease, Operation, Progress
 from control_plane.domain.pause import Pause
 from control_plane.domain.policy import Policy
+from control_plane.domain.scheduling import Charge, Decision, Outcomes, PolicyChange, PolicyMode, Target, Term
 from control_plane.ports.operations import OperationEvent, Verdict
 from control_plane.ports.records import Clock, RequestKey
 
@@ -43,6 +51,26 @@ class KeptRequest:
     time: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class KeptReport:
+    id: int
+    report: HealthReport
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCharge:
+    policy: PolicyName
+    table_key: str
+    time: datetime
+    charge: Charge
+
+
+# (catalog, the fence's key of the table)
+TableKey = tuple[CatalogName, str]
+TargetKey = tuple[CatalogName, str, OperationType, PolicyMode]
+DecisionKey = tuple[CatalogName, str, OperationType, PolicyMode, PolicyName, datetime]
+
+
 @dataclass(slots=True)
 class State:
     """What a transaction undoes if it fails. The values are immutable, so shallow copies of the collections do."""
@@ -52,7 +80,8 @@ class State:
     policies: dict[PolicyName, Policy] = field(default_factory=dict)
     catalogs: dict[CatalogName, Catalog] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
-    reports: dict[tuple[CatalogName, str], tuple[HealthReport, ...]] = field(default_factory=dict)
+    reports: dict[TableKey, tuple[KeptReport, ...]] = field(default_factory=dict)
+    report_id: int = 0
     executors: dict[ExecutorId, Executor] = field(default_factory=dict)
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     history: dict[OperationId, Operation] = field(default_factory=dict)
@@ -69,6 +98,17 @@ class State:
     requests: dict[tuple[str, str, str], KeptRequest] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     capacity_keys: dict[OperationId, tuple[str, ...]] = field(default_factory=dict)
+    term: Term | None = None
+    """The last one, over or not."""
+    targets: dict[TargetKey, Target] = field(default_factory=dict)
+    decisions: dict[DecisionKey, Decision] = field(default_factory=dict)
+    outcomes: dict[tuple[str, OperationType], Outcomes] = field(default_factory=dict)
+    charges: dict[OperationId, KeptCharge] = field(default_factory=dict)
+    policy_changes: dict[int, PolicyChange] = field(default_factory=dict)
+    policy_change_id: int = 0
+    unresolved: set[TableKey] = field(default_factory=set)
+    displaced: set[OperationId] = field(default_factory=set)
+    """Queued by the schedule, and their tables have been resolved to something else since."""
 
     def in_use(self, key: str) -> int:
         """How many leases count against the key."""

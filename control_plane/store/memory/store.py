@@ -9,13 +9,16 @@ from datetime import datetime, timedelta
 from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Retention
 from control_plane.ports.records import Clock
+from control_plane.store.feedback import CHARGES_KEPT
 from control_plane.store.hints import LocalHints
 from control_plane.store.memory.executors import MemoryExecutors
+from control_plane.store.memory.leadership import MemoryLeadership
 from control_plane.store.memory.observations import MemoryObservations
 from control_plane.store.memory.operations import MemoryOperations
 from control_plane.store.memory.records import MemoryCatalogs, MemoryPauses, MemoryPolicies, MemoryRequests
+from control_plane.store.memory.scheduling import MemoryScheduling
 from control_plane.store.memory.state import Memory, State
-from control_plane.store.memory.tables import MemoryTables
+from control_plane.store.memory.tables import MemoryTables, table_key
 
 
 class MemoryStore:
@@ -31,6 +34,8 @@ class MemoryStore:
         self.observations = MemoryObservations(memory)
         self.pauses = MemoryPauses(memory)
         self.requests = MemoryRequests(memory)
+        self.leadership = MemoryLeadership(memory)
+        self.scheduling = MemoryScheduling(memory)
         self.hints = LocalHints()
         self.memory = memory
 
@@ -76,4 +81,26 @@ def _clean(state: State, retention: Retention, now: datetime) -> int:
     requests = [name for name, kept in state.requests.items() if old(kept.time, retention.requests)]
     for name in requests:
         del state.requests[name]
-    return len(finished) + len(events) + len(looks) + len(requests)
+    judged = [key for key, decision in state.decisions.items() if old(decision.time, retention.decisions)]
+    for key in judged:
+        del state.decisions[key]
+    charged = [id_ for id_, kept in state.charges.items() if kept.time < now - CHARGES_KEPT]
+    for id_ in charged:
+        del state.charges[id_]
+    measured = 0
+    for table, reports in state.reports.items():
+        kept_reports = tuple(
+            r for r in reports if r is reports[-1] or not old(r.report.measure_time, retention.reports)
+        )
+        measured += len(reports) - len(kept_reports)
+        state.reports[table] = kept_reports
+    known = {table_key(table)[1] for table in state.tables}
+    ended = [
+        key
+        for key, outcomes in state.outcomes.items()
+        if key[0] not in known and old(outcomes.last_finish_time, retention.operations)
+    ]
+    for forgotten in ended:
+        del state.outcomes[forgotten]
+    dropped = (finished, events, looks, requests, judged, charged, ended)
+    return sum(len(rows) for rows in dropped) + measured

@@ -10,7 +10,9 @@ from control_plane.domain.catalog import Table, TableState
 from control_plane.domain.errors import CatalogNotFound, TableNotFound
 from control_plane.domain.health import HealthReport
 from control_plane.domain.identifiers import CatalogName, TableName, TableUuid
-from control_plane.store.memory.state import Memory, State
+from control_plane.domain.scheduling import SlotVerdict
+from control_plane.ports.records import ReportPage
+from control_plane.store.memory.state import KeptReport, Memory, State, TableKey
 
 _KEPT_REPORTS: Final = 100
 
@@ -38,10 +40,10 @@ class MemoryTables:
 
     async def get(self, name: TableName) -> Table:
         async with self._memory.step() as state:
-            table = _named(state, name)
+            table = named(state, name)
             if table is None:
                 raise TableNotFound(str(name))
-            return _whole(state, table)
+            return whole(state, table)
 
     async def list(self, *, catalog: CatalogName | None, after: TableName | None, limit: int) -> Sequence[Table]:
         async with self._memory.step() as state:
@@ -55,27 +57,43 @@ class MemoryTables:
                 ),
                 key=lambda table: table.name,
             )
-            return [_whole(state, table) for table in found[:limit]]
+            return [whole(state, table) for table in found[:limit]]
 
     async def save_report(self, name: TableName, uuid: TableUuid, report: HealthReport) -> None:
         async with self._memory.step() as state:
-            table = _identified(state, name.catalog, uuid) if uuid else _named(state, name)
+            table = identified(state, name.catalog, uuid) if uuid else named(state, name)
             if table is None:
                 raise TableNotFound(str(name))
-            reports = (*state.reports.get(_report_key(table), ()), report)
-            state.reports[_report_key(table)] = reports[-_KEPT_REPORTS:]
+            state.report_id += 1
+            key = table_key(table)
+            reports = (*state.reports.get(key, ()), KeptReport(state.report_id, report))
+            state.reports[key] = reports[-_KEPT_REPORTS:]
+            for identity, target in list(state.targets.items()):
+                if identity[:2] == key and target.deferred:
+                    state.targets[identity] = replace(target, due=self._memory.now())
+
+    async def reports(self, name: TableName, *, after: int | None, limit: int) -> ReportPage:
+        async with self._memory.step() as state:
+            table = named(state, name)
+            if table is None:
+                raise TableNotFound(str(name))
+            kept = state.reports.get(table_key(table), ())
+            found = [report for report in reversed(kept) if after is None or report.id < after]
+            page = found[:limit]
+            more = len(found) > limit and bool(page)
+            return ReportPage([kept.report for kept in page], page[-1].id if more else None)
 
     async def missing(self, name: TableName) -> None:
         async with self._memory.step() as state:
-            table = _named(state, name)
+            table = named(state, name)
             if table is not None:
                 _put(state, table, replace(table, state=TableState.MISSING))
 
     def _list(self, state: State, name: TableName) -> None:
         now = self._memory.now()
-        known = _named(state, name)
+        known = named(state, name)
         if known is None:
-            state.tables.append(Table(name, TableUuid(""), "", now, now))
+            _add(state, Table(name, TableUuid(""), "", now, now))
         else:
             _put(state, known, replace(known, state=TableState.PRESENT, last_seen_time=now))
 
@@ -83,40 +101,73 @@ class MemoryTables:
 def _see(state: State, table: Table) -> None:
     if table.name.catalog not in state.catalogs:
         raise CatalogNotFound(table.name.catalog)
-    namesake = _named(state, table.name)
-    known = _identified(state, table.name.catalog, table.uuid)
+    namesake = named(state, table.name)
+    known = identified(state, table.name.catalog, table.uuid)
     if namesake is not None and namesake.uuid != table.uuid:
         if namesake.uuid:
             _put(state, namesake, replace(namesake, state=TableState.REPLACED))
         elif known is None:
             known = namesake
-            state.reports[_report_key(table)] = state.reports.pop(_report_key(namesake), ())
         else:
             state.tables.remove(namesake)
+            _move(state, namesake, table)
+            state.reports.pop(table_key(namesake), None)
     kept = replace(table, health=None, active_operation=None)
     if known is None:
-        state.tables.append(kept)
+        _add(state, kept)
     else:
         _put(state, known, replace(kept, first_seen_time=known.first_seen_time))
 
 
+def _add(state: State, table: Table) -> None:
+    state.tables.append(table)
+    state.unresolved.add(table_key(table))
+
+
 def _put(state: State, old: Table, new: Table) -> None:
+    """Whatever changes which policies may govern it has it resolved anew."""
     state.tables[state.tables.index(old)] = new
+    if (old.name, old.uuid, old.state) != (new.name, new.uuid, new.state):
+        state.unresolved.add(table_key(new))
+    if table_key(old) != table_key(new):
+        _move(state, old, new)
+        state.reports[table_key(new)] = state.reports.pop(table_key(old), ())
 
 
-def _named(state: State, name: TableName) -> Table | None:
+def _move(state: State, old: Table, new: Table) -> None:
+    """The table has got its UUID: what stood under its name stands under that. What stands there already wins."""
+    state.unresolved.discard(table_key(old))
+    for identity, target in list(state.targets.items()):
+        if identity[:2] == table_key(old):
+            del state.targets[identity]
+            moved = replace(target, table_key=table_key(new)[1])
+            state.targets.setdefault((moved.catalog, moved.table_key, moved.type, moved.mode), moved)
+    for key, decision in list(state.decisions.items()):
+        if key[:2] == table_key(old) and decision.verdict is SlotVerdict.DEFERRED:
+            del state.decisions[key]
+            state.decisions.setdefault(
+                (key[0], table_key(new)[1], *key[2:]), replace(decision, table_key=table_key(new)[1])
+            )
+
+
+def named(state: State, name: TableName) -> Table | None:
+    """The table that bears the name now."""
     return next((t for t in state.tables if t.name == name and t.state is not TableState.REPLACED), None)
 
 
-def _identified(state: State, catalog: CatalogName, uuid: TableUuid) -> Table | None:
+def identified(state: State, catalog: CatalogName, uuid: TableUuid) -> Table | None:
     return next((t for t in state.tables if (t.name.catalog, t.uuid) == (catalog, uuid)), None)
 
 
-def _report_key(table: Table) -> tuple[CatalogName, str]:
+def table_key(table: Table) -> TableKey:
+    """Its catalog and the key of its fence."""
     return table.name.catalog, table.uuid or str(table.name)
 
 
-def _whole(state: State, table: Table) -> Table:
-    reports = state.reports.get(_report_key(table), ())
+def whole(state: State, table: Table) -> Table:
+    """With its newest report and the operation that has it now."""
+    reports = state.reports.get(table_key(table), ())
     fence = state.fences.get(table.uuid or str(table.name))
-    return replace(table, health=reports[-1] if reports else None, active_operation=fence.holder if fence else None)
+    return replace(
+        table, health=reports[-1].report if reports else None, active_operation=fence.holder if fence else None
+    )

@@ -9,13 +9,14 @@ from typing import Final
 
 import asyncpg
 
-from control_plane.domain.identifiers import OperationId, OperationType, RunId
+from control_plane.domain.identifiers import OperationId, OperationType, PolicyName, RunId
 from control_plane.domain.operation import Operation, OperationState
 from control_plane.store.blockers import Step, Surroundings, blockers_of
+from control_plane.store.fences import fence_key
 from control_plane.store.postgres.executors import ATTACHED, executor_of
 from control_plane.store.postgres.pauses import IN_FORCE, pause_of
 
-_LISTS: Final = ("holders", "steps", "pauses", "full", "policies", "executors")
+_LISTS: Final = ("holders", "steps", "pauses", "full", "policies", "executors", "displaced", "unmaintained")
 
 
 def surroundings(*, fences: str, runs: str, policies: str) -> str:
@@ -29,7 +30,12 @@ SELECT clock_timestamp() AS now,
        (SELECT json_agg(p) FROM ({IN_FORCE}) p) AS pauses,
        (SELECT json_agg(json_build_array(key, maximum)) FROM capacity WHERE maximum > 0 AND in_use >= maximum)
            AS full,
-       (SELECT json_agg(name) FROM policies WHERE name = ANY ({policies}) AND enabled) AS policies,
+       (SELECT json_agg(json_build_array(name, generation)) FROM policies WHERE name = ANY ({policies}) AND enabled)
+           AS policies,
+       (SELECT json_agg(id) FROM operations WHERE fence_key = ANY ({fences}) AND state = 'QUEUED' AND displaced)
+           AS displaced,
+       (SELECT json_agg(json_build_array(catalog, fence_key))
+        FROM tables WHERE fence_key = ANY ({fences}) AND NOT maintenance_enabled) AS unmaintained,
        (SELECT json_agg(e) FROM ({ATTACHED}) e) AS executors
 """
 
@@ -48,7 +54,9 @@ def blockers_from(row: asyncpg.Record | None, waiting: Sequence[Operation]) -> M
         steps=[*stored, *(Step.of(operation) for operation in waiting if operation.id not in known)],
         pauses=[pause_of(pause) for pause in found["pauses"]],
         full=dict(found["full"]),
-        enabled_policies=set(found["policies"]),
+        generations={PolicyName(name): generation for name, generation in found["policies"]},
+        displaced=set(found["displaced"]),
+        unmaintained={o.id for o in waiting if [o.catalog, fence_key(o)] in found["unmaintained"]},
         executors=[executor_of(executor) for executor in found["executors"]],
     )
     return {operation.id: blockers_of(operation, around) for operation in waiting}

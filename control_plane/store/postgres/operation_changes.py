@@ -18,6 +18,7 @@ from control_plane.store.changes import Effect, accepts_result, effect_of, is_cu
 from control_plane.store.codec import dumped
 from control_plane.store.fences import fence_key
 from control_plane.store.postgres.database import Database, missing_key
+from control_plane.store.postgres.feedback import FEED_BACK
 from control_plane.store.postgres.operation_blockers import blockers_from, surroundings
 from control_plane.store.postgres.operation_rows import COLUMNS, operation_json, operation_of, operation_row
 from control_plane.store.postgres.operation_sweeps import STILL_DUE
@@ -36,7 +37,7 @@ _AROUND_NEW: Final = surroundings(
     policies="ARRAY(SELECT policy FROM new)",
 )
 # Fences are made in key order, so that two callers that share tables wait for each other instead of locking up.
-_ENQUEUE: Final = f"""
+ADD_OPERATIONS: Final = f"""
 WITH new AS MATERIALIZED (
     SELECT * FROM jsonb_populate_recordset(NULL::operations, $1::jsonb)
 ), fenced AS (
@@ -48,6 +49,14 @@ WITH new AS MATERIALIZED (
     SELECT event_xid, clock_timestamp(), 'queued', NULL, state, id, type, catalog, table_key, policy, trigger_id,
            run_id, to_jsonb(added) - 'token'
     FROM added
+)
+"""
+# Budgets count what people ask for too; what it costs is known when it ends.
+_ENQUEUE: Final = f"""
+{ADD_OPERATIONS}
+, charged AS (
+    INSERT INTO charges (operation, policy, fence_key, time, bytes, engine_seconds)
+    SELECT id, policy, fence_key, clock_timestamp(), 0, 0 FROM added
 )
 {_AROUND_NEW}"""
 
@@ -112,7 +121,7 @@ WITH new AS MATERIALIZED (
     RETURNING *
 ), silent AS (
     DELETE FROM progress p USING gone WHERE p.operation = $1
-){_FOLLOWS}
+){_FOLLOWS}{FEED_BACK}
 SELECT count(*) FROM written
 """
 # What is learnt of an operation after its end; its state is final.

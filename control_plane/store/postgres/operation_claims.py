@@ -49,7 +49,15 @@ WITH me AS MATERIALIZED (
       AND (cardinality($4::text[]) = 0 OR o.catalog = ANY ($4))
       AND NOT (o.avoid_executor IS NOT DISTINCT FROM $1 AND coalesce(o.avoid_until > clock_timestamp(), false))
       AND ($5 OR NOT o.solo)
-      AND EXISTS (SELECT FROM policies p WHERE p.name = o.policy AND p.enabled)
+      AND EXISTS (
+        SELECT FROM policies p
+        WHERE p.name = o.policy AND p.enabled AND (o.slot IS NULL OR o.policy_generation = p.generation)
+      )
+      AND NOT o.displaced
+      AND NOT EXISTS (
+        SELECT FROM tables t
+        WHERE t.catalog = o.catalog AND t.fence_key = o.fence_key AND NOT t.maintenance_enabled
+      )
       AND NOT EXISTS (
         SELECT FROM pauses p
         WHERE (p.until IS NULL OR p.until > clock_timestamp())

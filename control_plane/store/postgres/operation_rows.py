@@ -18,11 +18,14 @@ _FIELDS: Final = (
     "id",
     "type",
     "policy",
+    "policy_generation",
     "trigger_id",
     "run_id",
     "create_time",
     "queue_deadline",
     "virtual_deadline",
+    "slot",
+    "cancel_at",
     "state",
     "state_reason",
     "revision",
@@ -80,7 +83,8 @@ def operation_of(row: Mapping[str, Any] | asyncpg.Record) -> Operation:
     values: dict[str, Any] = json.loads(document) if isinstance(document, str) else document
     values = {name: value if name == "action" else frozen(value) for name, value in values.items()}
     table = TableName(CatalogName(row["catalog"]), tuple(row["namespace"]), row["name"])
-    columns = {name: row[name] for name in _FIELDS}
+    # An event's row is as its time wrote it: what has become a column since stands in the document, or is not there.
+    columns = {name: row[name] for name in _FIELDS if name in row}
     token = row.get("token", b"")
     operation: Operation = adapter(Operation).validate_python({**values, **columns, "table": table, "token": token})
     return operation

@@ -50,6 +50,15 @@ _DUE: Final[Mapping[Due, tuple[str, str]]] = {
             SELECT FROM policies p WHERE p.name = o.policy AND p.enabled)""",
         "o.virtual_deadline",
     ),
+    Due.WINDOW_OVER: (
+        "o.cancel_at <= (SELECT clock_timestamp()) AND o.cancel_request_time IS NULL",
+        "o.cancel_at",
+    ),
+    Due.POLICY_CHANGED: (
+        """o.state = 'QUEUED' AND o.displaced AND EXISTS (
+            SELECT FROM policies p WHERE p.name = o.policy AND p.enabled)""",
+        "o.virtual_deadline",
+    ),
 }
 
 STILL_DUE: Final = {
@@ -59,8 +68,23 @@ _LIST: Final = {
     reason: f"SELECT o.id FROM operations o WHERE {condition} ORDER BY {since}, o.id LIMIT $1"
     for reason, (condition, since) in _DUE.items()
 }
-_ANY: Final = "SELECT " + ", ".join(
-    f'EXISTS (SELECT FROM operations o WHERE {condition}) AS "{reason}"' for reason, (condition, _) in _DUE.items()
+# Few policies have long queues: from one policy of the queue to the next, instead of over all that waits.
+_QUEUED_POLICIES: Final = """
+WITH RECURSIVE queued (policy) AS (
+    (SELECT policy FROM operations WHERE state = 'QUEUED' ORDER BY policy LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT o.policy FROM operations o WHERE o.state = 'QUEUED' AND o.policy > q.policy ORDER BY o.policy LIMIT 1)
+    FROM queued q WHERE q.policy IS NOT NULL
+)
+"""
+_WITHDRAWN: Final = """
+EXISTS (SELECT FROM queued q
+        WHERE q.policy IS NOT NULL AND NOT EXISTS (SELECT FROM policies p WHERE p.name = q.policy AND p.enabled))
+"""
+_ANY: Final = f"{_QUEUED_POLICIES} SELECT " + ", ".join(
+    f'{_WITHDRAWN if reason is Due.WITHDRAWN else f"EXISTS (SELECT FROM operations o WHERE {condition})"} AS "{reason}"'
+    for reason, (condition, _) in _DUE.items()
 )
 
 

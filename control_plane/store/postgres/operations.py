@@ -14,11 +14,18 @@ from control_plane.store.postgres.operation_claims import OperationClaims
 from control_plane.store.postgres.operation_events import OperationEvents
 from control_plane.store.postgres.operation_leases import OperationLeases
 from control_plane.store.postgres.operation_lists import OperationLists
+from control_plane.store.postgres.operation_numbers import OperationNumbers
 from control_plane.store.postgres.operation_sweeps import OperationSweeps
 
 
 class PostgresOperations(
-    OperationChanges, OperationClaims, OperationEvents, OperationLeases, OperationLists, OperationSweeps
+    OperationChanges,
+    OperationClaims,
+    OperationEvents,
+    OperationLeases,
+    OperationLists,
+    OperationNumbers,
+    OperationSweeps,
 ):
     """The whole of `ports.operations.OperationStore`."""
 

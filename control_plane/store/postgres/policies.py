@@ -28,7 +28,6 @@ _KEEP_GENERATION: Final = """
     SELECT name, create_time, generation, spec FROM written
     ON CONFLICT DO NOTHING
 )
-SELECT * FROM written
 """
 _CREATE: Final = f"""
 WITH written AS (
@@ -37,16 +36,37 @@ WITH written AS (
     ON CONFLICT DO NOTHING
     RETURNING *
 ){_KEEP_GENERATION}
+, changed AS (
+    INSERT INTO policy_changes (policy, patterns) SELECT name, ARRAY[spec->>'tablePattern'] FROM written
+)
+SELECT * FROM written
 """
 _UPDATE: Final = f"""
-WITH written AS (
-    UPDATE policies SET
+WITH old AS MATERIALIZED (
+    SELECT name, generation, spec FROM policies WHERE name = $1 AND ($8::text IS NULL OR etag = $8) FOR UPDATE
+), written AS (
+    UPDATE policies p SET
         enabled = $2, generation = $3, etag = $4, create_time = $5, update_time = $6, spec = $7::jsonb
-    WHERE name = $1 AND ($8::text IS NULL OR etag = $8)
-    RETURNING *
+    FROM old WHERE p.name = old.name
+    RETURNING p.*
 ){_KEEP_GENERATION}
+, changed AS (
+    INSERT INTO policy_changes (policy, patterns)
+    SELECT w.name, CASE WHEN w.spec->>'tablePattern' = old.spec->>'tablePattern' THEN ARRAY[w.spec->>'tablePattern']
+                        ELSE ARRAY[old.spec->>'tablePattern', w.spec->>'tablePattern'] END
+    FROM written w JOIN old ON old.name = w.name
+    WHERE w.generation > old.generation
+)
+SELECT * FROM written
 """
-_DELETE: Final = "DELETE FROM policies WHERE name = $1 AND ($2::text IS NULL OR etag = $2)"
+_DELETE: Final = """
+WITH gone AS (
+    DELETE FROM policies WHERE name = $1 AND ($2::text IS NULL OR etag = $2) RETURNING *
+), changed AS (
+    INSERT INTO policy_changes (policy, patterns) SELECT name, ARRAY[spec->>'tablePattern'] FROM gone
+)
+SELECT true FROM gone
+"""
 
 
 class PostgresPolicies:
@@ -83,7 +103,7 @@ class PostgresPolicies:
         return _policy(row)
 
     async def delete(self, name: PolicyName, *, etag: str | None) -> None:
-        if not await self._database.execute(_DELETE, name, etag):
+        if not await self._database.fetchval(_DELETE, name, etag):
             raise await self._refusal(name, etag)
 
     async def _enabled_for_all(self, calls: Sequence[None]) -> Sequence[Enabled]:

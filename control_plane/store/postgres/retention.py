@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from control_plane.ports.operations import Retention
+from control_plane.store.feedback import CHARGES_KEPT
 from control_plane.store.postgres.database import Database
 
 logger: Final = structlog.get_logger(__name__)
@@ -33,6 +34,16 @@ _OLD_ROWS: Final = (
 )
 _OLD_OBSERVATIONS: Final = "DELETE FROM observations WHERE state = 'DONE' AND finish_time < $1"
 _OLD_REQUESTS: Final = "DELETE FROM requests WHERE create_time < $1"
+_OLD_DECISIONS: Final = "DELETE FROM decisions WHERE time < $1"
+_OLD_CHARGES: Final = "DELETE FROM charges WHERE time < $1"
+_OLD_REPORTS: Final = """
+DELETE FROM health_reports r WHERE time < $1 AND EXISTS (
+    SELECT FROM health_reports n WHERE n.table_id = r.table_id AND n.id > r.id)
+"""
+_GONE_OUTCOMES: Final = """
+DELETE FROM outcomes o WHERE last_finish_time < $1 AND NOT EXISTS (
+    SELECT FROM tables t WHERE t.fence_key = o.fence_key)
+"""
 _OLD_PAUSES: Final = "DELETE FROM pauses WHERE until < $1"
 _GONE_EXECUTORS: Final = """
 DELETE FROM executors e WHERE last_heartbeat_time < $1 AND NOT EXISTS (
@@ -66,6 +77,10 @@ async def clean(database: Database, retention: Retention) -> int:
             dropped += await database.execute(statement, operations)
         dropped += await database.execute(_OLD_OBSERVATIONS, now - timedelta(days=retention.observations))
         dropped += await database.execute(_OLD_REQUESTS, now - timedelta(days=retention.requests))
+        dropped += await database.execute(_OLD_DECISIONS, now - timedelta(days=retention.decisions))
+        dropped += await database.execute(_OLD_CHARGES, now - CHARGES_KEPT)
+        dropped += await database.execute(_OLD_REPORTS, now - timedelta(days=retention.reports))
+        dropped += await database.execute(_GONE_OUTCOMES, operations)
         dropped += await database.execute(_OLD_PAUSES, now)
         dropped += await database.execute(_GONE_EXECUTORS, now - _OLD_EXECUTORS)
     return dropped

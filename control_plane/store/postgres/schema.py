@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 logger: Final = structlog.get_logger(__name__)
 
 # What this code needs, and the oldest code that the schema of its newest migration still serves.
-SCHEMA_VERSION: Final = 1
-COMPATIBLE_DOWN_TO: Final = 1
+SCHEMA_VERSION: Final = 2
+COMPATIBLE_DOWN_TO: Final = 2
 
 MIN_SERVER_VERSION: Final = 14
 _LOCK: Final = 0x464C4F45  # "FLOE": one migration at a time, whoever runs it.

@@ -15,12 +15,14 @@ from control_plane.store.postgres.catalogs import PostgresCatalogs
 from control_plane.store.postgres.database import Connecting, Database, open_pool, translated
 from control_plane.store.postgres.executors import PostgresExecutors
 from control_plane.store.postgres.hints import PostgresHints
+from control_plane.store.postgres.leadership import PostgresLeadership
 from control_plane.store.postgres.observations import PostgresObservations
 from control_plane.store.postgres.operations import PostgresOperations
 from control_plane.store.postgres.pauses import PostgresPauses
 from control_plane.store.postgres.policies import PostgresPolicies
 from control_plane.store.postgres.requests import PostgresRequests
 from control_plane.store.postgres.retention import clean
+from control_plane.store.postgres.scheduling import PostgresScheduling
 from control_plane.store.postgres.schema import check_schema, check_server
 from control_plane.store.postgres.tables import PostgresTables
 
@@ -44,6 +46,8 @@ class PostgresStore:
         self.observations = PostgresObservations(database)
         self.pauses = PostgresPauses(database)
         self.requests = PostgresRequests(database)
+        self.leadership = PostgresLeadership(database)
+        self.scheduling = PostgresScheduling(database)
         self.hints = hints
         self.database = database
         self._schema_version = schema_version

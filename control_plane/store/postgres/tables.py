@@ -13,19 +13,19 @@ from control_plane.domain.catalog import Table, TableState
 from control_plane.domain.errors import CatalogNotFound, TableNotFound
 from control_plane.domain.health import HealthReport
 from control_plane.domain.identifiers import CatalogName, OperationId, TableName, TableUuid
+from control_plane.ports.records import ReportPage
 from control_plane.store.codec import dumped, loaded
 from control_plane.store.postgres.database import Database, missing_key
 from control_plane.store.postgres.operation_filters import Conditions
 
 KEPT_REPORTS: Final = 100
 
-_SELECT: Final = """
-SELECT t.*,
-       (SELECT r.report FROM health_reports r WHERE r.table_id = t.id ORDER BY r.id DESC LIMIT 1) AS report,
-       (SELECT f.holder FROM fences f WHERE f.key = coalesce(nullif(t.uuid, ''), t.table_key)) AS active
-FROM tables t
-WHERE t.state <> 'REPLACED'
+# What `table_of` reads beside the row itself.
+BESIDE: Final = """
+(SELECT r.report FROM health_reports r WHERE r.table_id = t.id ORDER BY r.id DESC LIMIT 1) AS report,
+(SELECT f.holder FROM fences f WHERE f.key = t.fence_key) AS active
 """
+_SELECT: Final = f"SELECT t.*, {BESIDE} FROM tables t WHERE t.state <> 'REPLACED'"
 _ORDER: Final = "ORDER BY t.catalog, t.namespace, t.name"
 _NAMED: Final = "catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'"
 _GET_ALL: Final = f"""
@@ -40,20 +40,40 @@ WITH asked AS MATERIALIZED (
 # catalog does it alone.
 _ALONE: Final = "SELECT FROM catalogs WHERE name = ANY ($1) ORDER BY name FOR NO KEY UPDATE"
 # Whoever bears the name now under another UUID, or under none, makes room for the table that was seen.
-_REPLACE: Final = f"UPDATE tables SET state = 'REPLACED' WHERE {_NAMED} AND uuid NOT IN ('', $4)"
+_REPLACE: Final = f"UPDATE tables SET state = 'REPLACED', unresolved = true WHERE {_NAMED} AND uuid NOT IN ('', $4)"
 _LEARN_UUID: Final = f"""
-UPDATE tables SET uuid = $4
+UPDATE tables SET uuid = $4, unresolved = true
 WHERE {_NAMED} AND uuid = '' AND NOT EXISTS (SELECT FROM tables k WHERE k.catalog = $1 AND k.uuid = $4)
 """
 _FORGET_LISTED: Final = f"DELETE FROM tables WHERE {_NAMED} AND uuid = ''"
+# The table has got its UUID: what stood under its name stands under that. What stands there already wins.
+_MOVE: Final = """
+WITH moved AS (
+    UPDATE targets t SET fence_key = $3
+    WHERE t.catalog = $1 AND t.fence_key = $2 AND NOT EXISTS (
+        SELECT FROM targets k WHERE (k.catalog, k.fence_key, k.type, k.mode) = (t.catalog, $3, t.type, t.mode))
+    RETURNING t.type, t.mode
+), dropped AS (
+    DELETE FROM targets t
+    WHERE t.catalog = $1 AND t.fence_key = $2 AND EXISTS (
+        SELECT FROM targets k WHERE (k.catalog, k.fence_key, k.type, k.mode) = (t.catalog, $3, t.type, t.mode))
+)
+UPDATE decisions d SET fence_key = $3
+WHERE d.catalog = $1 AND d.fence_key = $2 AND d.verdict = 'DEFERRED' AND NOT EXISTS (
+    SELECT FROM decisions k
+    WHERE (k.catalog, k.fence_key, k.type, k.mode) = (d.catalog, $3, d.type, d.mode)
+      AND (k.policy, k.slot) = (d.policy, d.slot))
+"""
 _SEE: Final = """
 INSERT INTO tables AS t (catalog, namespace, name, uuid, table_key, location, metadata_location, format_version, state,
-                         first_seen_time, last_seen_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                         first_seen_time, last_seen_time, maintenance_enabled)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (catalog, uuid) WHERE uuid <> '' DO UPDATE SET
     namespace = EXCLUDED.namespace, name = EXCLUDED.name, table_key = EXCLUDED.table_key, location = EXCLUDED.location,
     metadata_location = EXCLUDED.metadata_location, format_version = EXCLUDED.format_version, state = EXCLUDED.state,
-    last_seen_time = EXCLUDED.last_seen_time
+    last_seen_time = EXCLUDED.last_seen_time, maintenance_enabled = EXCLUDED.maintenance_enabled,
+    -- Under another name, or back.
+    unresolved = t.unresolved OR (t.table_key, t.state) <> (EXCLUDED.table_key, EXCLUDED.state)
 """
 _LISTED: Final = """
 INSERT INTO tables AS t (catalog, namespace, name, uuid, table_key, location, metadata_location, format_version, state,
@@ -63,20 +83,36 @@ SELECT $1, ARRAY(SELECT jsonb_array_elements_text(n.namespace)) AS namespace, n.
 FROM jsonb_to_recordset($2::jsonb) AS n (namespace jsonb, name text, key text), clock_timestamp() AS now
 ORDER BY 2, 3
 ON CONFLICT (catalog, namespace, name) WHERE state <> 'REPLACED' DO UPDATE SET
-    state = 'PRESENT', last_seen_time = EXCLUDED.last_seen_time
+    state = 'PRESENT', last_seen_time = EXCLUDED.last_seen_time, unresolved = t.unresolved OR t.state <> 'PRESENT'
 """
 _FIND: Final = """
 SELECT id FROM tables
 WHERE catalog = $1 AND CASE WHEN $4 <> '' THEN uuid = $4 ELSE namespace = $2 AND name = $3 AND state <> 'REPLACED' END
 """
-_SAVE_REPORT: Final = "INSERT INTO health_reports (table_id, report) VALUES ($1, $2::jsonb)"
+_SAVE_REPORT: Final = """
+WITH saved AS (
+    INSERT INTO health_reports (table_id, report, time) VALUES ($1, $2::jsonb, $3)
+)
+UPDATE targets g SET due = clock_timestamp()
+FROM tables t WHERE t.id = $1 AND g.catalog = t.catalog AND g.fence_key = t.fence_key AND g.deferred
+"""
+_REPORTS: Final = """
+SELECT r.id, r.report
+FROM tables t LEFT JOIN LATERAL (
+    SELECT * FROM health_reports r WHERE r.table_id = t.id AND ($4::bigint IS NULL OR r.id < $4)
+    ORDER BY r.id DESC LIMIT $5
+) r ON true
+WHERE t.catalog = $1 AND t.namespace = $2 AND t.name = $3 AND t.state <> 'REPLACED'
+ORDER BY r.id DESC
+"""
 _DROP_OLD_REPORTS: Final = """
 DELETE FROM health_reports WHERE table_id = $1 AND id <= (
     SELECT id FROM health_reports WHERE table_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1
 )
 """
 _MISSING: Final = """
-UPDATE tables SET state = 'MISSING' WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state = 'PRESENT'
+UPDATE tables SET state = 'MISSING', unresolved = true
+WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state = 'PRESENT'
 """
 
 
@@ -113,22 +149,33 @@ class PostgresTables:
         if after is not None:
             conditions.add("(t.catalog, t.namespace, t.name) > ({}, {}, {})", *_name(after))
         statement = f"{_SELECT} AND {conditions.sql} {_ORDER} LIMIT $1"
-        return [_table(row) for row in await self._database.fetch(statement, *conditions.values)]
+        return [table_of(row) for row in await self._database.fetch(statement, *conditions.values)]
 
     async def save_report(self, name: TableName, uuid: TableUuid, report: HealthReport) -> None:
         async with self._database.transaction():
             table = await self._database.fetchval(_FIND, *_name(name), uuid)
             if table is None:
                 raise TableNotFound(str(name))
-            await self._database.execute(_SAVE_REPORT, table, dumped(report, HealthReport))
+            await self._database.execute(_SAVE_REPORT, table, dumped(report, HealthReport), report.measure_time)
             await self._database.execute(_DROP_OLD_REPORTS, table, KEPT_REPORTS)
+
+    async def reports(self, name: TableName, *, after: int | None, limit: int) -> ReportPage:
+        rows = await self._database.fetch(_REPORTS, *_name(name), after, limit + 1)
+        if not rows:
+            raise TableNotFound(str(name))
+        found = [(row["id"], loaded(row["report"], HealthReport)) for row in rows if row["id"] is not None]
+        page = found[:limit]
+        more = len(found) > limit and bool(page)
+        return ReportPage([report for _, report in page], page[-1][0] if more else None)
 
     async def missing(self, name: TableName) -> None:
         await self._database.execute(_MISSING, *_name(name))
 
     async def _get_all(self, names: Sequence[TableName]) -> Sequence[Table | None]:
         asked = [{"catalog": n.catalog, "namespace": list(n.namespace), "name": n.name} for n in dict.fromkeys(names)]
-        found = {(table := _table(row)).name: table for row in await self._database.fetch(_GET_ALL, json.dumps(asked))}
+        found = {
+            (table := table_of(row)).name: table for row in await self._database.fetch(_GET_ALL, json.dumps(asked))
+        }
         return [found.get(name) for name in names]
 
     async def _see(self, table: Table) -> None:
@@ -136,9 +183,10 @@ class PostgresTables:
             await self.listed(table.name.catalog, [table.name])
             return
         name = _name(table.name)
-        for statement in (_REPLACE, _LEARN_UUID):
-            await self._database.execute(statement, *name, table.uuid)
-        await self._database.execute(_FORGET_LISTED, *name)
+        await self._database.execute(_REPLACE, *name, table.uuid)
+        learnt = await self._database.execute(_LEARN_UUID, *name, table.uuid)
+        if learnt or await self._database.execute(_FORGET_LISTED, *name):
+            await self._database.execute(_MOVE, table.name.catalog, str(table.name), table.uuid)
         await self._database.execute(
             _SEE,
             *name,
@@ -150,6 +198,7 @@ class PostgresTables:
             table.state,
             table.first_seen_time,
             table.last_seen_time,
+            table.maintenance_enabled,
         )
 
 
@@ -166,7 +215,8 @@ def _name(name: TableName) -> tuple[str, list[str], str]:
     return name.catalog, list(name.namespace), name.name
 
 
-def _table(row: asyncpg.Record) -> Table:
+def table_of(row: asyncpg.Record) -> Table:
+    """The table of a row with the columns BESIDE it."""
     return Table(
         TableName(CatalogName(row["catalog"]), tuple(row["namespace"]), row["name"]),
         TableUuid(row["uuid"]),
@@ -176,6 +226,7 @@ def _table(row: asyncpg.Record) -> Table:
         metadata_location=row["metadata_location"],
         format_version=row["format_version"],
         state=TableState(row["state"]),
+        maintenance_enabled=row["maintenance_enabled"],
         health=loaded(row["report"], HealthReport) if row["report"] is not None else None,
         active_operation=OperationId(row["active"]) if row["active"] is not None else None,
     )

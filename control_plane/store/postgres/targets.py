@@ -1,0 +1,208 @@
+"""Targets and what a decision about one reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from control_plane.domain.catalog import Table
+from control_plane.domain.errors import TableNotFound
+from control_plane.domain.identifiers import CatalogName, OperationId, OperationType, PolicyName, TableName
+from control_plane.domain.operation import FailureClass
+from control_plane.domain.scheduling import NO_OUTCOMES, Outcomes, PolicyMode, SlotFacts, Target
+from control_plane.store.postgres.database import Database
+from control_plane.store.postgres.tables import BESIDE, table_of
+
+COLUMNS: Final = (
+    "catalog",
+    "fence_key",
+    "type",
+    "mode",
+    "policy",
+    "policy_generation",
+    "policy_create_time",
+    "since",
+    "slot",
+    "due",
+    "deferred",
+    "awaiting",
+)
+# Arrays of the columns as a table `s`, from the first parameter on.
+UNNESTED: Final = (
+    "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], "
+    "$8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::boolean[], $12::text[]) AS s (" + ", ".join(COLUMNS)
+) + ")"
+
+# Each part is found by its key, whatever the planner thinks of their number: OFFSET 0 and LIMIT keep it from joining
+# whole tables.
+_FACTS: Final = f"""
+SELECT g.*, k.*, o.id AS open_operation, t.*
+FROM {{targets}} g
+CROSS JOIN LATERAL (
+    SELECT t.namespace, t.name, t.uuid, t.location, t.metadata_location, t.format_version, t.state, t.first_seen_time,
+           t.last_seen_time, t.maintenance_enabled, {BESIDE}
+    FROM tables t WHERE t.catalog = g.catalog AND t.fence_key = g.fence_key OFFSET 0
+) t
+LEFT JOIN LATERAL (
+    SELECT k.last_success_time, k.last_finish_time, k.last_metadata_location, k.consecutive_failures,
+           k.last_failure_time, k.last_failure_class, k.last_failure_generation, k.consecutive_no_change, k.finished,
+           k.failed
+    FROM outcomes k WHERE k.fence_key = g.fence_key AND k.type = g.type OFFSET 0
+) k ON true
+LEFT JOIN LATERAL (
+    SELECT o.id FROM operations o WHERE o.fence_key = g.fence_key AND o.type = g.type
+    ORDER BY o.create_time, o.id LIMIT 1
+) o ON true
+"""
+# The clock is read once, by a subquery: a volatile function in the condition could not be looked up in the index, and
+# every target would be read. A catalog that is being deleted is left alone, with its targets.
+_DUE: Final = f"""
+WITH found AS MATERIALIZED (
+    SELECT t.* FROM targets t WHERE t.due <= (SELECT clock_timestamp()) ORDER BY t.due LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), held AS MATERIALIZED (
+    SELECT name FROM catalogs WHERE name IN (SELECT catalog FROM found) ORDER BY name FOR KEY SHARE SKIP LOCKED
+)
+{_FACTS.format(targets="found")}
+WHERE g.catalog IN (SELECT name FROM held)
+ORDER BY g.due
+"""
+_OF_TABLE: Final = f"""
+{_FACTS.format(targets="targets")}
+WHERE g.catalog = $1 AND g.fence_key = $2
+"""
+_FENCE_KEY: Final = """
+SELECT fence_key FROM tables WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'
+"""
+_NEXT_DUE: Final = "SELECT due FROM targets WHERE due IS NOT NULL ORDER BY due LIMIT 1"
+# An operation that somebody ends right now has looked for targets that await it, and may have missed this one: such a
+# target is looked at again soon. The others' end waits for this transaction.
+_UPDATE: Final = f"""
+WITH s AS MATERIALIZED (
+    SELECT * FROM {UNNESTED}
+), unfinished AS MATERIALIZED (
+    SELECT id FROM operations WHERE id IN (SELECT awaiting FROM s) FOR KEY SHARE SKIP LOCKED
+)
+UPDATE targets t SET
+    policy = s.policy, policy_generation = s.policy_generation, policy_create_time = s.policy_create_time,
+    since = s.since, slot = s.slot, deferred = s.deferred, awaiting = s.awaiting,
+    due = CASE WHEN s.awaiting IS NULL OR s.awaiting IN (SELECT id FROM unfinished) THEN s.due
+               ELSE least(s.due, clock_timestamp() + interval '1 second') END
+FROM s
+WHERE (t.catalog, t.fence_key, t.type, t.mode) = (s.catalog, s.fence_key, s.type, s.mode)
+"""
+_COUNTS: Final = """
+SELECT count(*) AS targets,
+       count(*) FILTER (WHERE due <= clock_timestamp()) AS due,
+       count(*) FILTER (WHERE deferred) AS deferred,
+       (SELECT count(*) FROM tables WHERE unresolved) AS unresolved
+FROM targets
+"""
+
+
+class Targets:
+    """What is decided next, and about what."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def due(self, *, limit: int) -> Sequence[SlotFacts]:
+        return _facts(await self._database.fetch(_DUE, limit))
+
+    async def next_due(self) -> datetime | None:
+        due: datetime | None = await self._database.fetchval(_NEXT_DUE)
+        return due
+
+    async def facts(self, table: TableName) -> Sequence[SlotFacts]:
+        key = await self._database.fetchval(_FENCE_KEY, table.catalog, list(table.namespace), table.name)
+        if key is None:
+            raise TableNotFound(str(table))
+        found = _facts(await self._database.fetch(_OF_TABLE, table.catalog, key))
+        return sorted(found, key=lambda one: (one.target.type.order, one.target.mode))
+
+    async def update(self, targets: Sequence[Target]) -> None:
+        """Where these stand from now on; those that are gone stay gone."""
+        if targets:
+            await self._database.execute(_UPDATE, *columns_of(targets))
+
+    async def counts(self) -> Mapping[str, int]:
+        row = await self._database.fetchrow(_COUNTS)
+        assert row is not None, "an aggregate has one row"
+        return dict(row)
+
+
+def columns_of(targets: Iterable[Target]) -> Sequence[list[object]]:
+    """The arrays that `UNNESTED` takes."""
+    rows = [
+        (
+            t.catalog,
+            t.table_key,
+            t.type,
+            t.mode,
+            t.policy,
+            t.policy_generation,
+            t.policy_create_time,
+            t.since,
+            t.slot,
+            t.due,
+            t.deferred,
+            t.awaiting,
+        )
+        for t in targets
+    ]
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in COLUMNS]
+
+
+def target_of(row: asyncpg.Record) -> Target:
+    return Target(
+        CatalogName(row["catalog"]),
+        row["fence_key"],
+        OperationType(row["type"]),
+        PolicyMode(row["mode"]),
+        PolicyName(row["policy"]),
+        row["policy_generation"],
+        row["policy_create_time"],
+        row["since"],
+        row["slot"],
+        row["due"],
+        row["deferred"],
+        OperationId(row["awaiting"]) if row["awaiting"] is not None else None,
+    )
+
+
+def _facts(rows: Sequence[asyncpg.Record]) -> Sequence[SlotFacts]:
+    # The targets of a table share it, and reading its report is most of the work.
+    tables: dict[tuple[str, str], Table] = {}
+    facts = []
+    for row in rows:
+        key = (row["catalog"], row["fence_key"])
+        if key not in tables:
+            tables[key] = table_of(row)
+        operation = row["open_operation"]
+        facts.append(
+            SlotFacts(
+                target_of(row), tables[key], _outcomes(row), OperationId(operation) if operation is not None else None
+            )
+        )
+    return facts
+
+
+def _outcomes(row: asyncpg.Record) -> Outcomes:
+    if row["finished"] is None:
+        return NO_OUTCOMES
+    failure = row["last_failure_class"]
+    return Outcomes(
+        last_success_time=row["last_success_time"],
+        last_finish_time=row["last_finish_time"],
+        last_metadata_location=row["last_metadata_location"],
+        consecutive_failures=row["consecutive_failures"],
+        last_failure_time=row["last_failure_time"],
+        last_failure_class=FailureClass(failure) if failure is not None else None,
+        last_failure_generation=row["last_failure_generation"],
+        consecutive_no_change=row["consecutive_no_change"],
+        finished=row["finished"],
+        failed=row["failed"],
+    )
