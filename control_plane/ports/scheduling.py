@@ -72,7 +72,8 @@ class SchedulingStore(Protocol):
     """Targets, decisions, outcomes and budgets.
 
     Outcomes are kept by `OperationStore` in the same step in which an operation ends; that step also makes targets due
-    that await it. Saving a health report makes the deferred targets of its table due. Marking and resolving:
+    that await it, and gives the slot of one that never ran since its policy had changed back to its target. Saving a
+    health report makes the deferred targets of its table due. Marking and resolving:
 
     - a policy that is created, changed in what it does, or deleted leaves a PolicyChange in the same step;
     - a table that is new, got its UUID, was renamed, came back, or went MISSING or REPLACED is marked unresolved;
@@ -94,6 +95,7 @@ class SchedulingStore(Protocol):
     async def settle(self, settled: Sequence[Settled]) -> None:
         """Write targets, decisions, charges and queued operations, in bulk. Inside `in_term`.
 
+        A target that is gone stays gone; one that awaits an operation which has ended by now is due in a second.
         An operation whose (table, type) has a waiting scheduled one already is a defect and raises.
         """
 
@@ -118,6 +120,9 @@ class SchedulingStore(Protocol):
     async def resolved(self, tables: Sequence[tuple[Table, Sequence[Target]]]) -> None:
         """Make these the targets of these tables (MISSING and REPLACED tables have none) and take the mark off. Inside
         `in_term`.
+
+        A target under the same generation of the same policy as before stays where its schedule stands. Operations that
+        another policy or generation queued for a PRESENT table are due as POLICY_CHANGED.
         """
 
     async def facts(self, table: TableName) -> Sequence[SlotFacts]:

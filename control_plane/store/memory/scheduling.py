@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from control_plane.domain.catalog import Table, TableState
 from control_plane.domain.errors import TableNotFound
@@ -60,8 +60,6 @@ class MemoryScheduling:
         async with self._memory.step() as state:
             now = self._memory.now()
             for one in settled:
-                if (key := _target_key(one.target)) in state.targets:
-                    state.targets[key] = one.target
                 for decision in one.decisions:
                     state.decisions[_decision_key(decision)] = decision
                 operation = one.operation
@@ -75,6 +73,14 @@ class MemoryScheduling:
                 add(state, operation, now)
                 if one.charge is not None:
                     state.charges[operation.id] = KeptCharge(operation.policy, fence_key(operation), now, one.charge)
+            for target in (one.target for one in settled):
+                if _target_key(target) not in state.targets:
+                    continue
+                if target.awaiting is not None and target.awaiting not in state.operations:
+                    # It ended before this target awaited it, and will wake nobody.
+                    soon = now + timedelta(seconds=1)
+                    target = replace(target, due=min(target.due or soon, soon))
+                state.targets[_target_key(target)] = target
 
     async def policy_changes(self, *, limit: int) -> Sequence[PolicyChange]:
         async with self._memory.step() as state:
@@ -121,7 +127,7 @@ class MemoryScheduling:
                         state.targets[key] = target
                 state.unresolved.discard(table_key(table))
                 if table.state is TableState.PRESENT:
-                    state.displaced.update(_displaced(state, table))
+                    _displace(state, table)
 
     async def facts(self, table: TableName) -> Sequence[SlotFacts]:
         async with self._memory.step() as state:
@@ -229,8 +235,8 @@ def _waits_already(state: State, operation: Operation) -> bool:
     )
 
 
-def _displaced(state: State, table: Table) -> Iterator[OperationId]:
-    """Queued by the schedule of another policy or generation than the one that governs now, if any does."""
+def _displace(state: State, table: Table) -> None:
+    """Tell apart what waits by the schedule of another policy or generation than the one that governs now, if any."""
     catalog, key = table_key(table)
     for operation in _of_table(state, key):
         if operation.slot is None or operation.state is not OperationState.QUEUED or operation.catalog != catalog:
@@ -238,7 +244,9 @@ def _displaced(state: State, table: Table) -> Iterator[OperationId]:
         target = state.targets.get((catalog, key, operation.type, PolicyMode.ACTIVE))
         governed = (operation.policy, operation.policy_generation)
         if target is None or (target.policy, target.policy_generation) != governed:
-            yield operation.id
+            state.displaced.add(operation.id)
+        else:
+            state.displaced.discard(operation.id)
 
 
 def _matches(where: DecisionFilter, decision: Decision) -> bool:
