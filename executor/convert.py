@@ -45,7 +45,7 @@ def _action(message: pb.Assignment) -> own.Action:
         case "rewrite_data_files":
             return _rewrite(message.rewrite_data_files)
         case "expire_snapshots":
-            return _expiry(message.expire_snapshots)
+            return expiry(message.expire_snapshots)
         case _:
             raise UnknownRequest("this executor's version does not know the action of the assignment; upgrade it")
 
@@ -89,7 +89,8 @@ def _rewrite(message: pb.RewriteDataFiles) -> own.RewriteDataFiles:
         raise UnknownRequest(f"rewrite_data_files: {unknown}; upgrade this executor") from unknown
 
 
-def _expiry(message: pb.ExpireSnapshots) -> own.ExpireSnapshots:
+def expiry(message: pb.ExpireSnapshots) -> own.ExpireSnapshots:
+    """Raises `UnknownRequest` without its two instants."""
     if not message.HasField("older_than") or not message.HasField("floor"):
         raise UnknownRequest("expire_snapshots: older_than and floor must both be set; without them nothing is expired")
     return own.ExpireSnapshots(

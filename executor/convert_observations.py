@@ -22,6 +22,7 @@ Request = (
     | model.InspectTable
     | model.GatherEvidence
     | model.VerifyOperation
+    | model.PlanExpiry
 )
 Answer = (
     model.TableNames
@@ -30,11 +31,14 @@ Answer = (
     | model.Measurements
     | model.Evidence
     | model.Verification
+    | model.ExpiryPlan
 )
 
 OBSERVATION_KINDS: Final = tuple(
     name.removeprefix("OBSERVATION_KIND_") for name, number in pb.ObservationKind.items() if number
 )
+
+_MOST_SNAPSHOTS: Final = 100_000
 
 
 def request(message: pb.Observe) -> Request:
@@ -49,20 +53,29 @@ def request(message: pb.Observe) -> Request:
         case "check_catalog":
             return model.CheckCatalog(catalog)
         case "inspect_table":
-            sizes = message.inspect_table
-            unset = model.InspectTable(table)
-            return model.InspectTable(
-                table,
-                small_file_size=sizes.small_file_size_bytes or unset.small_file_size,
-                large_file_size=sizes.large_file_size_bytes or unset.large_file_size,
-            )
+            return _inspection(table, message.inspect_table)
         case "gather_evidence":
             wanted = message.gather_evidence
             return model.GatherEvidence(table, convert.stamps(wanted.stamps), tuple(wanted.expiring_snapshot_ids))
         case "verify_operation":
             return _verification(table, message.verify_operation)
+        case "plan_expiry":
+            return model.PlanExpiry(table, convert.expiry(message.plan_expiry.action))
         case _:
             raise UnknownRequest("this executor's version does not know the kind of the observation; upgrade it")
+
+
+def _inspection(table: own.Table, message: pb.InspectTable) -> model.InspectTable:
+    mode = message.scan_mode.lower()
+    if mode not in ("", "auto", *model.ScanMode):
+        raise UnknownRequest(f"inspect_table: scan mode {mode[:50]!r} is not known; upgrade this executor")
+    unset = model.InspectTable(table)
+    return model.InspectTable(
+        table,
+        small_file_size=message.small_file_size_bytes or unset.small_file_size,
+        large_file_size=message.large_file_size_bytes or unset.large_file_size,
+        scan_mode=None if mode in ("", "auto") else model.ScanMode(mode),
+    )
 
 
 def _verification(table: own.Table, message: pb.VerifyOperation) -> model.VerifyOperation:
@@ -92,9 +105,8 @@ def to_wire(
     match answer:
         case ObservationError():
             message.error.CopyFrom(pb.ObservationError(kind=answer.kind, message=str(answer)))
-        case model.TableNames(names, complete):
-            tables = (pb.TableRef(namespace=each.namespace, name=each.name) for each in names)
-            message.table_names.CopyFrom(pb.TableNames(tables=tables, complete=complete))
+        case model.TableNames():
+            message.table_names.CopyFrom(_table_names(answer))
         case model.LoadedTable():
             message.loaded_table.CopyFrom(_loaded_table(answer))
         case model.CatalogChecks(checks):
@@ -106,7 +118,16 @@ def to_wire(
             _set_evidence(message, answer)
         case model.Verification():
             message.verdict.CopyFrom(_verdict(answer))
+        case model.ExpiryPlan():
+            message.expiry_plan.CopyFrom(_expiry_plan(answer))
     return message
+
+
+def _table_names(answer: model.TableNames) -> pb.TableNames:
+    tables = (pb.TableRef(namespace=each.namespace, name=each.name) for each in answer.names)
+    known = answer.metadata_locations
+    locations = [known.get(each, "") for each in answer.names] if known else []
+    return pb.TableNames(tables=tables, complete=answer.complete, metadata_locations=locations)
 
 
 def _loaded_table(table: model.LoadedTable) -> pb.LoadedTable:
@@ -116,6 +137,7 @@ def _loaded_table(table: model.LoadedTable) -> pb.LoadedTable:
         format_version=table.format_version,
         current_snapshot_id=table.current_snapshot_id,
         properties=table.properties,
+        maintenance_disabled=not table.is_maintained,
     )
 
 
@@ -152,3 +174,20 @@ def _verdict(answer: model.Verification) -> pb.Verdict:
         findings.append(pb.Check(check=finding.check, passed=passed, detail=finding.detail, hint=hint))
     table = _loaded_table(answer.table) if answer.table is not None else None
     return pb.Verdict(table=table, verdict=answer.verdict, findings=findings)
+
+
+def _expiry_plan(answer: model.ExpiryPlan) -> pb.ExpiryPlan:
+    plan = pb.ExpiryPlan(
+        table=_loaded_table(answer.table),
+        expiring_snapshot_ids=answer.expiring[:_MOST_SNAPSHOTS],
+        retained_snapshot_ids=answer.retained[:_MOST_SNAPSHOTS],
+        expiring_count=len(answer.expiring),
+        retained_count=len(answer.retained),
+        refs=(pb.SnapshotRef(name=r.name, snapshot_id=r.snapshot_id, is_branch=r.is_branch) for r in answer.refs),
+        refusal=answer.refusal,
+    )
+    if answer.newest_expiring is not None:
+        plan.newest_expiring_time.FromDatetime(answer.newest_expiring)
+    if answer.oldest_retained is not None:
+        plan.oldest_retained_time.FromDatetime(answer.oldest_retained)
+    return plan

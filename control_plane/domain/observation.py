@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
+from typing import Any
 
 from control_plane.domain.health import HealthMetrics
 from control_plane.domain.identifiers import (
@@ -28,6 +31,18 @@ class ObservationKind(StrEnum):
     INSPECT_TABLE = "INSPECT_TABLE"
     GATHER_EVIDENCE = "GATHER_EVIDENCE"
     VERIFY_OPERATION = "VERIFY_OPERATION"
+    PLAN_EXPIRY = "PLAN_EXPIRY"
+
+
+class ScanMode(StrEnum):
+    """How deep an inspection looks: every manifest entry (SCAN), some of them (SAMPLE), or only what lists them
+    (METADATA). AUTO is a scan, unless it had to read too much that its executor has not read before.
+    """
+
+    AUTO = "AUTO"
+    METADATA = "METADATA"
+    SCAN = "SCAN"
+    SAMPLE = "SAMPLE"
 
 
 class ObservationState(StrEnum):
@@ -64,13 +79,23 @@ class ObservationRequest:
     base_metadata_location: str = ""
     small_file_size_bytes: int = 0
     large_file_size_bytes: int = 0
+    scan_mode: ScanMode = ScanMode.AUTO
+    """INSPECT_TABLE."""
+    action: Mapping[str, Any] = field(default_factory=dict)
+    """PLAN_EXPIRY: the action that would be planned for an attempt."""
 
     @property
     def target(self) -> str:
         """At most one open observation per (kind, target): callers join it."""
         if self.operation is not None:
             return f"operation {self.operation} {self.lapse}"
-        return f"table {self.table}" if self.table is not None else f"catalog {self.catalog}"
+        what = f"table {self.table}" if self.table is not None else f"catalog {self.catalog}"
+        if self.scan_mode is not ScanMode.AUTO:
+            what = f"{what} {self.scan_mode}"
+        if self.action:
+            # Other actions have other answers. A digest, because thousands of snapshot ids fit into no index.
+            what = f"{what} {sha256(json.dumps(dict(self.action), sort_keys=True).encode()).hexdigest()}"
+        return what
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +112,8 @@ class TableNames:
 
     names: Sequence[TableName]
     complete: bool
+    metadata_locations: Mapping[TableName, str] = field(default_factory=dict)
+    """The current metadata file of each table, where the catalog tells it for all at once; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +123,8 @@ class LoadedTable:
     metadata_location: str
     format_version: int
     current_snapshot: int | None = None
+    maintenance_enabled: bool = True
+    """False if its owner turned maintenance off by the table property `floe.enabled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +159,33 @@ class Verdict:
     findings: Sequence[Finding]
 
 
-Answer = ObservationError | TableNames | LoadedTable | CatalogChecks | Measurements | Evidence | Verdict
+@dataclass(frozen=True, slots=True)
+class SnapshotRef:
+    """A branch or a tag, and the snapshot that it points at."""
+
+    name: str
+    snapshot: int
+    is_branch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryPlan:
+    """What an expiry would take from the table as it was read, by the rules that the attempt itself follows."""
+
+    table: LoadedTable
+    expiring: Sequence[int] = ()
+    """The ids that would go, from the oldest on; of very many only the first. `retained` likewise."""
+    retained: Sequence[int] = ()
+    expiring_count: int = 0
+    retained_count: int = 0
+    newest_expiring_time: datetime | None = None
+    oldest_retained_time: datetime | None = None
+    refs: Sequence[SnapshotRef] = ()
+    refusal: str = ""
+    """Why an attempt would refuse to expire anything; empty if it would not."""
+
+
+Answer = ObservationError | TableNames | LoadedTable | CatalogChecks | Measurements | Evidence | Verdict | ExpiryPlan
 
 
 @dataclass(frozen=True, slots=True)

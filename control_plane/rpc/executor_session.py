@@ -20,6 +20,7 @@ from control_plane.domain.identifiers import CatalogName, ObservationId, Operati
 from control_plane.domain.operation import Lease, OperationState, Progress
 from control_plane.ports.operations import Verdict
 from control_plane.rpc.convert import execution as convert
+from control_plane.rpc.convert import observations
 from control_plane.services.dispatch import CancelOrder, Dispatcher, DrainOrder, Grant, Look, Seat
 from floe.execution.v1 import assignment_pb2 as pb
 from floe.execution.v1 import assignment_pb2_grpc as pb_grpc
@@ -224,12 +225,12 @@ class ExecutorSession:
             await self._outbox.put(pb.AttachResponse(result_accepted=pb.ResultAccepted(lease=report.lease)))
 
     async def _observation(self, seat: Seat, answer: pb.Observation) -> None:
-        identity = convert.observation_id(answer)
+        identity = observations.observation_id(answer)
         catalog = self._looks.pop(identity, None)
         if catalog is None:
             return  # Not handed out by this session: whoever has it now will answer.
         await self._dispatcher.answer(
-            seat, identity, epoch=answer.epoch, answer=convert.answer_from_proto(catalog, answer)
+            seat, identity, epoch=answer.epoch, answer=observations.answer_from_proto(catalog, answer)
         )
 
     async def _lost(self, lease: Lease, reason: str) -> None:
@@ -253,7 +254,7 @@ class ExecutorSession:
                     await self._outbox.put(pb.AttachResponse(assignment=assignment))
                 case Look() as look:
                     self._looks[look.observation.id] = look.catalog.name
-                    await self._outbox.put(pb.AttachResponse(observe=convert.look_to_proto(look)))
+                    await self._outbox.put(pb.AttachResponse(observe=observations.look_to_proto(look)))
                 case CancelOrder(lease, reason):
                     await self._outbox.put(_cancel(lease, reason))
                 case DrainOrder(reason):

@@ -18,6 +18,7 @@ _WANTED: Final = {
     ObservationKind.INSPECT_TABLE: "inspect the table",
     ObservationKind.GATHER_EVIDENCE: "gather evidence",
     ObservationKind.VERIFY_OPERATION: "verify an operation",
+    ObservationKind.PLAN_EXPIRY: "plan an expiry",
 }
 
 

@@ -338,7 +338,7 @@ class RecoveryService:
                 await self._use_listing(observation)
             case ObservationKind.LOAD_TABLE:
                 await self._use_load(observation)
-            case ObservationKind.CHECK_CATALOG | ObservationKind.INSPECT_TABLE:
+            case ObservationKind.CHECK_CATALOG | ObservationKind.INSPECT_TABLE | ObservationKind.PLAN_EXPIRY:
                 pass  # Whoever asked is waiting for it.
 
     async def _use_load(self, observation: Observation) -> None:

@@ -188,6 +188,7 @@ async def remember(store: Store, name: TableName, loaded: LoadedTable) -> Table:
         last_seen_time=now,
         metadata_location=loaded.metadata_location,
         format_version=loaded.format_version,
+        maintenance_enabled=loaded.maintenance_enabled,
     )
     await store.tables.seen([table])
     return table

@@ -6,7 +6,8 @@ import json
 from datetime import timedelta
 from typing import Final, get_args
 
-from control_plane.domain.observation import Answer, ObservationError
+from control_plane.domain.identifiers import TableName
+from control_plane.domain.observation import Answer, ObservationError, TableNames
 from control_plane.store.codec import loaded, plain
 
 HAND_OUT_GRACE: Final = timedelta(seconds=10)
@@ -22,7 +23,12 @@ def dumped_answer(answer: Answer) -> str:
 
 def loaded_answer(text: str) -> Answer:
     document = json.loads(text)
-    answer: Answer = loaded(document["answer"], _KINDS[document["kind"]])
+    kind, fields = _KINDS[document["kind"]], document["answer"]
+    if kind is TableNames:
+        # A document's keys are texts: each is a table's name as it is written.
+        locations = {TableName.parse(name): location for name, location in fields.get("metadata_locations", {}).items()}
+        return loaded(fields, TableNames, metadata_locations=locations)
+    answer: Answer = loaded(fields, kind)
     return answer
 
 

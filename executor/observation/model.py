@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from executor.assignment import Catalog, OperationId, OperationType, Stamp, Table
+from executor.assignment import Catalog, ExpireSnapshots, OperationId, OperationType, Stamp, Table
 
 R_co = TypeVar("R_co", covariant=True)
+
+ENABLED_PROPERTY: Final = "floe.enabled"
+"""The table property by which a table's owner turns its maintenance off."""
 
 
 class Request(Generic[R_co]):
@@ -60,12 +63,19 @@ class LoadedTable:
     properties: Mapping[str, str]
     last_updated: datetime
 
+    @property
+    def is_maintained(self) -> bool:
+        """Unless its owner set `floe.enabled`; what is not "true" is false, as in Iceberg's boolean properties."""
+        return self.properties.get(ENABLED_PROPERTY, "true").strip().lower() == "true"
+
 
 @dataclass(frozen=True, slots=True)
 class TableNames:
     names: Sequence[TableName]
     complete: bool
     """Every namespace was listed to its end. If not, a missing name says nothing."""
+    metadata_locations: Mapping[TableName, str] = field(default_factory=dict)
+    """The current metadata file of each table, from catalogs that tell it for all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +169,29 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotRef:
+    """A branch or a tag."""
+
+    name: str
+    snapshot_id: int
+    is_branch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryPlan:
+    """The ids that would go and those that would stay, each from the oldest to the newest."""
+
+    table: LoadedTable
+    expiring: Sequence[int] = ()
+    retained: Sequence[int] = ()
+    newest_expiring: datetime | None = None
+    oldest_retained: datetime | None = None
+    refs: Sequence[SnapshotRef] = ()
+    refusal: str = ""
+    """Why an attempt would refuse it; then nothing would go."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checksum:
     """Row count and an order-independent sum over all rows.
 
@@ -231,6 +264,14 @@ class VerifyOperation(Request[Verification]):
     base_metadata_location: str = ""
     expiring_snapshots: Sequence[int] = ()
     retained_snapshots: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanExpiry(Request[ExpiryPlan]):
+    """Plan an expiry and change nothing."""
+
+    table: Table
+    action: ExpireSnapshots
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from executor.observation.avro import connect
 from executor.observation.catalog_check import check_catalog
 from executor.observation.errors import ErrorKind, Invalid, ObservationError
 from executor.observation.evidence import gather
+from executor.observation.expiry import foresee
 from executor.observation.inspection import inspect
 from executor.observation.listing import list_tables
 from executor.observation.manifests import ManifestFiles
@@ -32,6 +33,7 @@ from executor.observation.model import (
     InspectTable,
     ListTables,
     LoadTable,
+    PlanExpiry,
     Request,
     VerifyOperation,
 )
@@ -84,6 +86,9 @@ class Observer:
             case VerifyOperation():
                 with self._access.table(request.table) as table:
                     return verify(request, table, self._files, self._scratch)
+            case PlanExpiry():
+                with self._access.table(request.table) as table:
+                    return foresee(request, table)
             case ContentChecksum():
                 with self._access.table(request.table) as table:
                     return content_checksum(table, self._files, self._scratch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -36,11 +36,13 @@ from control_plane.domain.identifiers import (
 from control_plane.domain.observation import (
     CatalogChecks,
     Evidence,
+    ExpiryPlan,
     LoadedTable,
     Measurements,
     ObservationError,
     ObservationKind,
     ObservationState,
+    SnapshotRef,
     Stamp,
     StampedSnapshot,
     TableNames,
@@ -404,6 +406,7 @@ async def test_an_observation_is_handed_out_once_and_answered_once(any_store: St
     assert not await any_store.observations.answer(look.id, epoch=1, session=session, answer=TableNames((), True))
 
 
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LOADED = LoadedTable(TableUuid("u"), "s3://t", "s3://t/m.json", 2, 2**62)
 
 
@@ -412,7 +415,9 @@ LOADED = LoadedTable(TableUuid("u"), "s3://t", "s3://t/m.json", 2, 2**62)
     [
         ObservationError("NOT_FOUND", "gone"),
         TableNames((EVENTS,), False),
+        TableNames((EVENTS,), True, {EVENTS: "s3://t/m.json"}),
         LOADED,
+        ExpiryPlan(LOADED, (5,), (7,), 1, 1, NOON, NOON, (SnapshotRef("main", 7, True),), "no"),
         CatalogChecks((Finding("reachable", True, "ok", "hint"),)),
         Measurements(LOADED, HealthMetrics(data_file_count=Metric.exact(5))),
         Evidence(LOADED, (StampedSnapshot(5, Stamp(OperationId("o"), 2)),), (6, 7)),

@@ -164,6 +164,9 @@ class FakeLane:
                 return self._evidence(request)
             case model.VerifyOperation():
                 return self._verdict(request)
+            case model.PlanExpiry(table):
+                # As in its engine, nothing is ever too old.
+                return model.ExpiryPlan(self._table(table.catalog, table.namespace, table.name, uuid=table.uuid))
         raise Invalid(f"the fake lane does not know {type(request).__name__}")
 
     async def warm(self) -> None:

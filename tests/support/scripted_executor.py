@@ -17,7 +17,15 @@ from floe.execution.v1 import assignment_pb2_grpc as pb_grpc
 from shared.wire.protocol import PROTOCOL_VERSION
 
 PATIENCE = 10.0
-ALL_KINDS = ("LIST_TABLES", "LOAD_TABLE", "CHECK_CATALOG", "INSPECT_TABLE", "GATHER_EVIDENCE", "VERIFY_OPERATION")
+ALL_KINDS = (
+    "LIST_TABLES",
+    "LOAD_TABLE",
+    "CHECK_CATALOG",
+    "INSPECT_TABLE",
+    "GATHER_EVIDENCE",
+    "VERIFY_OPERATION",
+    "PLAN_EXPIRY",
+)
 
 
 class ScriptedExecutor:

@@ -11,44 +11,29 @@ from google.protobuf.duration_pb2 import Duration
 from control_plane.domain.catalog import Catalog
 from control_plane.domain.errors import FieldViolation, InvalidArgument
 from control_plane.domain.executor import Capabilities
-from control_plane.domain.health import HealthMetrics, Knowledge, Metric
 from control_plane.domain.identifiers import (
     CatalogName,
     ExecutorId,
-    ObservationId,
     OperationId,
     OperationType,
     TableName,
     TableUuid,
 )
 from control_plane.domain.observation import (
-    Answer,
-    CatalogChecks,
-    Evidence,
-    LoadedTable,
-    Measurements,
-    Observation,
-    ObservationError,
-    ObservationKind,
     Stamp,
-    StampedSnapshot,
-    TableNames,
-    Verdict,
 )
 from control_plane.domain.operation import (
     Effects,
     Failure,
     FailureClass,
-    Finding,
     Lease,
     Outcome,
     Plan,
     Progress,
     Result,
-    VerificationVerdict,
 )
 from control_plane.domain.rules import Rules
-from control_plane.services.dispatch import Grant, Hello, Look
+from control_plane.services.dispatch import Grant, Hello
 from floe.execution.v1 import assignment_pb2 as pb
 
 MAX_TEXT = 4_000
@@ -111,17 +96,17 @@ def grant_to_proto(grant: Grant, rules: Rules) -> pb.Assignment:
     assignment = pb.Assignment(
         lease=lease_to_proto(operation.lease),
         attempt=operation.attempt,
-        ack_within=_duration(rules.ack_within.total_seconds()),
-        table=_table(operation.table, operation.table_uuid, operation.location),
+        ack_within=duration_to_proto(rules.ack_within.total_seconds()),
+        table=table_to_proto(operation.table, operation.table_uuid, operation.location),
         catalog=catalog_to_proto(grant.catalog),
         policy_name=operation.policy,
         policy_generation=operation.policy_generation,
-        timeout=_duration(operation.timeout.total_seconds()),
-        cancel_grace=_duration(30),
+        timeout=duration_to_proto(operation.timeout.total_seconds()),
+        cancel_grace=duration_to_proto(30),
         retries_left=max(0, operation.max_attempts - operation.attempt),
         solo=operation.solo,
         traceparent=operation.traceparent,
-        earlier=[_stamp(stamp) for stamp in grant.earlier],
+        earlier=[stamp_to_proto(stamp) for stamp in grant.earlier],
         earlier_snapshot_ids=grant.earlier_snapshots,
     )
     match operation.type:
@@ -146,48 +131,6 @@ def catalog_to_proto(catalog: Catalog) -> pb.CatalogRecord:
         secrets=catalog.secrets,
         generation=catalog.generation,
     )
-
-
-def look_to_proto(look: Look) -> pb.Observe:
-    observation: Observation = look.observation
-    request = observation.request
-    observe = pb.Observe(
-        observation_id=observation.id,
-        epoch=observation.epoch,
-        timeout=_duration(observation.timeout.total_seconds()),
-        catalog=catalog_to_proto(look.catalog),
-        traceparent=observation.traceparent,
-    )
-    if request.table is not None:
-        observe.table.CopyFrom(_table(request.table, request.table_uuid or TableUuid(""), request.location))
-    stamps = [_stamp(stamp) for stamp in request.stamps]
-    match request.kind:
-        case ObservationKind.LIST_TABLES:
-            observe.list_tables.SetInParent()
-        case ObservationKind.LOAD_TABLE:
-            observe.load_table.SetInParent()
-        case ObservationKind.CHECK_CATALOG:
-            observe.check_catalog.SetInParent()
-        case ObservationKind.INSPECT_TABLE:
-            observe.inspect_table.small_file_size_bytes = request.small_file_size_bytes
-            observe.inspect_table.large_file_size_bytes = request.large_file_size_bytes
-        case ObservationKind.GATHER_EVIDENCE:
-            observe.gather_evidence.CopyFrom(pb.GatherEvidence(stamps=stamps, expiring_snapshot_ids=request.expiring))
-        case ObservationKind.VERIFY_OPERATION:
-            observe.verify_operation.CopyFrom(
-                pb.VerifyOperation(
-                    operation_id=request.operation or "",
-                    operation_type=request.operation_type or "",
-                    stamps=stamps,
-                    base_snapshot_id=request.base_snapshot,
-                    base_metadata_location=request.base_metadata_location,
-                    expiring_snapshot_ids=request.expiring,
-                    retained_snapshot_ids=request.retained,
-                )
-            )
-        case other:
-            assert_never(other)
-    return observe
 
 
 def plan_from_proto(plan: pb.PlanReport) -> Plan:
@@ -240,42 +183,6 @@ def result_from_proto(result: pb.Result) -> Result:
         raise InvalidArgument([FieldViolation("result", f"has the unknown value {error}")]) from error
 
 
-def answer_from_proto(catalog: CatalogName, answer: pb.Observation) -> Answer:
-    """The look's answer; one that says nothing understood is an INTERNAL error of the look."""
-    match answer.WhichOneof("outcome"):
-        case "error":
-            return ObservationError(text(answer.error.kind, 50) or "INTERNAL", text(answer.error.message, MAX_TEXT))
-        case "table_names":
-            names: list[TableName] = []
-            for table in answer.table_names.tables:
-                try:
-                    names.append(TableName(catalog, tuple(table.namespace), table.name))
-                except ValueError:
-                    continue  # A name that no table can have here; nothing could be asked about it.
-            return TableNames(
-                tuple(names), answer.table_names.complete and len(names) == len(answer.table_names.tables)
-            )
-        case "loaded_table":
-            return _loaded(answer.loaded_table)
-        case "catalog_checks":
-            return CatalogChecks(tuple(_finding(check) for check in answer.catalog_checks.checks[:100]))
-        case "measurements":
-            return _measurements(answer.measurements)
-        case "evidence":
-            found = tuple(
-                StampedSnapshot(s.snapshot_id, Stamp(OperationId(s.stamp.operation_id), s.stamp.epoch))
-                for s in answer.evidence.snapshots
-            )
-            return Evidence(_loaded(answer.evidence.table), found, tuple(answer.evidence.present_snapshot_ids))
-        case "verdict":
-            if answer.verdict.verdict not in VerificationVerdict.__members__:
-                return ObservationError("INTERNAL", f"unknown verdict {text(answer.verdict.verdict, 50)!r}")
-            findings = tuple(_finding(check) for check in answer.verdict.findings[:1_000])
-            return Verdict(VerificationVerdict(answer.verdict.verdict), findings)
-        case _:
-            return ObservationError("INTERNAL", "the executor's answer is empty, or of a kind that is not known here")
-
-
 def text(value: str, limit: int) -> str:
     """A peer's text: bounded, and without control characters that would forge log lines."""
     return "".join(
@@ -284,53 +191,15 @@ def text(value: str, limit: int) -> str:
     )
 
 
-def observation_id(answer: pb.Observation) -> ObservationId:
-    return ObservationId(text(answer.observation_id, 64))
-
-
-def _measurements(measured: pb.Measurements) -> Answer:
-    table = _loaded(measured.table)
-    metrics: list[tuple[str, Metric]] = []
-    for m in measured.measurements:
-        try:
-            metrics.append((m.name, Metric(m.value if m.HasField("value") else None, Knowledge(m.knowledge))))
-        except ValueError as error:
-            return ObservationError("INTERNAL", f"metric {text(m.name, 100)!r}: {error}")
-    return Measurements(
-        table,
-        HealthMetrics.measured(
-            metrics,
-            metadata_location=table.metadata_location,
-            format_version=table.format_version,
-            current_snapshot_id=table.current_snapshot,
-            scan_mode=text(measured.scan_mode, 20),
-        ),
-    )
-
-
-def _loaded(table: pb.LoadedTable) -> LoadedTable:
-    return LoadedTable(
-        TableUuid(text(table.table.uuid, 64)),
-        text(table.table.location, MAX_TEXT),
-        text(table.metadata_location, MAX_TEXT),
-        table.format_version,
-        table.current_snapshot_id if table.HasField("current_snapshot_id") else None,
-    )
-
-
-def _finding(check: pb.Check) -> Finding:
-    return Finding(text(check.check, 100), check.passed, text(check.detail, MAX_TEXT), text(check.hint, MAX_TEXT))
-
-
-def _table(name: TableName, uuid: TableUuid, location: str) -> pb.TableRef:
+def table_to_proto(name: TableName, uuid: TableUuid, location: str) -> pb.TableRef:
     return pb.TableRef(namespace=name.namespace, name=name.name, uuid=uuid, location=location)
 
 
-def _stamp(stamp: Stamp) -> pb.Stamp:
+def stamp_to_proto(stamp: Stamp) -> pb.Stamp:
     return pb.Stamp(operation_id=stamp.operation, epoch=stamp.epoch)
 
 
-def _duration(seconds: float) -> Any:
+def duration_to_proto(seconds: float) -> Any:
     duration = Duration()
     duration.FromMilliseconds(round(seconds * 1000))
     return duration

@@ -38,6 +38,8 @@ class _ObservationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Obser
     """Whether an attempt's stamps or planned expirations are in the table."""
     OBSERVATION_KIND_VERIFY_OPERATION: _ObservationKind.ValueType  # 6
     """An independent reading of a table after an operation."""
+    OBSERVATION_KIND_PLAN_EXPIRY: _ObservationKind.ValueType  # 7
+    """What an expiry would take from the table as it is now. Nothing is changed."""
 
 class ObservationKind(_ObservationKind, metaclass=_ObservationKindEnumTypeWrapper):
     """What an executor can be asked to look at."""
@@ -53,6 +55,8 @@ OBSERVATION_KIND_GATHER_EVIDENCE: ObservationKind.ValueType  # 5
 """Whether an attempt's stamps or planned expirations are in the table."""
 OBSERVATION_KIND_VERIFY_OPERATION: ObservationKind.ValueType  # 6
 """An independent reading of a table after an operation."""
+OBSERVATION_KIND_PLAN_EXPIRY: ObservationKind.ValueType  # 7
+"""What an expiry would take from the table as it is now. Nothing is changed."""
 Global___ObservationKind: _TypeAlias = ObservationKind  # noqa: Y015
 
 @_typing.final
@@ -1274,6 +1278,7 @@ class Observe(_message.Message):
     INSPECT_TABLE_FIELD_NUMBER: _builtins.int
     GATHER_EVIDENCE_FIELD_NUMBER: _builtins.int
     VERIFY_OPERATION_FIELD_NUMBER: _builtins.int
+    PLAN_EXPIRY_FIELD_NUMBER: _builtins.int
     observation_id: _builtins.str
     epoch: _builtins.int
     """The number of this hand-out; an answer under an older one is dropped."""
@@ -1298,6 +1303,8 @@ class Observe(_message.Message):
     def gather_evidence(self) -> Global___GatherEvidence: ...
     @_builtins.property
     def verify_operation(self) -> Global___VerifyOperation: ...
+    @_builtins.property
+    def plan_expiry(self) -> Global___PlanExpiry: ...
     def __init__(
         self,
         *,
@@ -1313,12 +1320,13 @@ class Observe(_message.Message):
         inspect_table: Global___InspectTable | None = ...,
         gather_evidence: Global___GatherEvidence | None = ...,
         verify_operation: Global___VerifyOperation | None = ...,
+        plan_expiry: Global___PlanExpiry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_tables", b"list_tables", "load_table", b"load_table", "request", b"request", "table", b"table", "timeout", b"timeout", "verify_operation", b"verify_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_tables", b"list_tables", "load_table", b"load_table", "plan_expiry", b"plan_expiry", "request", b"request", "table", b"table", "timeout", b"timeout", "verify_operation", b"verify_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "epoch", b"epoch", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_tables", b"list_tables", "load_table", b"load_table", "observation_id", b"observation_id", "request", b"request", "table", b"table", "timeout", b"timeout", "traceparent", b"traceparent", "verify_operation", b"verify_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "epoch", b"epoch", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_tables", b"list_tables", "load_table", b"load_table", "observation_id", b"observation_id", "plan_expiry", b"plan_expiry", "request", b"request", "table", b"table", "timeout", b"timeout", "traceparent", b"traceparent", "verify_operation", b"verify_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["list_tables", "load_table", "check_catalog", "inspect_table", "gather_evidence", "verify_operation"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["list_tables", "load_table", "check_catalog", "inspect_table", "gather_evidence", "verify_operation", "plan_expiry"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -1375,18 +1383,22 @@ class InspectTable(_message.Message):
 
     SMALL_FILE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     LARGE_FILE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SCAN_MODE_FIELD_NUMBER: _builtins.int
     small_file_size_bytes: _builtins.int
     """A data file below it is small, above it is large."""
     large_file_size_bytes: _builtins.int
+    scan_mode: _builtins.str
+    """`auto`, `metadata`, `scan` or `sample`. Empty is `auto`: a scan, unless it had to read too much that is new."""
     def __init__(
         self,
         *,
         small_file_size_bytes: _builtins.int = ...,
         large_file_size_bytes: _builtins.int = ...,
+        scan_mode: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["large_file_size_bytes", b"large_file_size_bytes", "small_file_size_bytes", b"small_file_size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["large_file_size_bytes", b"large_file_size_bytes", "scan_mode", b"scan_mode", "small_file_size_bytes", b"small_file_size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1460,6 +1472,28 @@ class VerifyOperation(_message.Message):
 Global___VerifyOperation: _TypeAlias = VerifyOperation  # noqa: Y015
 
 @_typing.final
+class PlanExpiry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def action(self) -> Global___ExpireSnapshots:
+        """As an attempt would be told it."""
+
+    def __init__(
+        self,
+        *,
+        action: Global___ExpireSnapshots | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanExpiry: _TypeAlias = PlanExpiry  # noqa: Y015
+
+@_typing.final
 class Observation(_message.Message):
     """The answer to one Observe."""
 
@@ -1476,6 +1510,7 @@ class Observation(_message.Message):
     MEASUREMENTS_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    EXPIRY_PLAN_FIELD_NUMBER: _builtins.int
     observation_id: _builtins.str
     epoch: _builtins.int
     @_builtins.property
@@ -1500,6 +1535,8 @@ class Observation(_message.Message):
     def evidence(self) -> Global___Evidence: ...
     @_builtins.property
     def verdict(self) -> Global___Verdict: ...
+    @_builtins.property
+    def expiry_plan(self) -> Global___ExpiryPlan: ...
     def __init__(
         self,
         *,
@@ -1514,12 +1551,13 @@ class Observation(_message.Message):
         measurements: Global___Measurements | None = ...,
         evidence: Global___Evidence | None = ...,
         verdict: Global___Verdict | None = ...,
+        expiry_plan: Global___ExpiryPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "error", b"error", "evidence", b"evidence", "loaded_table", b"loaded_table", "measurements", b"measurements", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "error", b"error", "evidence", b"evidence", "expiry_plan", b"expiry_plan", "loaded_table", b"loaded_table", "measurements", b"measurements", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "epoch", b"epoch", "error", b"error", "evidence", b"evidence", "loaded_table", b"loaded_table", "measurements", b"measurements", "observation_id", b"observation_id", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "epoch", b"epoch", "error", b"error", "evidence", b"evidence", "expiry_plan", b"expiry_plan", "loaded_table", b"loaded_table", "measurements", b"measurements", "observation_id", b"observation_id", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["error", "table_names", "loaded_table", "catalog_checks", "measurements", "evidence", "verdict"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["error", "table_names", "loaded_table", "catalog_checks", "measurements", "evidence", "verdict", "expiry_plan"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -1554,19 +1592,27 @@ class TableNames(_message.Message):
 
     TABLES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    METADATA_LOCATIONS_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     """Every namespace was listed to its end."""
     @_builtins.property
     def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___TableRef]: ...
+    @_builtins.property
+    def metadata_locations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The current metadata file of each of `tables`, in their order, an empty text where it is not known. No entry at all: this
+        catalog does not tell it for all tables at once.
+        """
+
     def __init__(
         self,
         *,
         tables: _abc.Iterable[Global___TableRef] | None = ...,
         complete: _builtins.bool = ...,
+        metadata_locations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "tables", b"tables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "metadata_locations", b"metadata_locations", "tables", b"tables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1601,9 +1647,12 @@ class LoadedTable(_message.Message):
     FORMAT_VERSION_FIELD_NUMBER: _builtins.int
     CURRENT_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     PROPERTIES_FIELD_NUMBER: _builtins.int
+    MAINTENANCE_DISABLED_FIELD_NUMBER: _builtins.int
     metadata_location: _builtins.str
     format_version: _builtins.int
     current_snapshot_id: _builtins.int
+    maintenance_disabled: _builtins.bool
+    """The table property `floe.enabled` is set, and not to true: its owner wants no maintenance."""
     @_builtins.property
     def table(self) -> Global___TableRef: ...
     @_builtins.property
@@ -1616,10 +1665,11 @@ class LoadedTable(_message.Message):
         format_version: _builtins.int = ...,
         current_snapshot_id: _builtins.int | None = ...,
         properties: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        maintenance_disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_current_snapshot_id", b"_current_snapshot_id", "current_snapshot_id", b"current_snapshot_id", "table", b"table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_snapshot_id", b"_current_snapshot_id", "current_snapshot_id", b"current_snapshot_id", "format_version", b"format_version", "metadata_location", b"metadata_location", "properties", b"properties", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_snapshot_id", b"_current_snapshot_id", "current_snapshot_id", b"current_snapshot_id", "format_version", b"format_version", "maintenance_disabled", b"maintenance_disabled", "metadata_location", b"metadata_location", "properties", b"properties", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__current_snapshot_id: _TypeAlias = _typing.Literal["current_snapshot_id"]  # noqa: Y015
     _WhichOneofArgType__current_snapshot_id: _TypeAlias = _typing.Literal["_current_snapshot_id", b"_current_snapshot_id"]  # noqa: Y015
@@ -1811,3 +1861,82 @@ class Verdict(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class ExpiryPlan(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    EXPIRING_SNAPSHOT_IDS_FIELD_NUMBER: _builtins.int
+    RETAINED_SNAPSHOT_IDS_FIELD_NUMBER: _builtins.int
+    EXPIRING_COUNT_FIELD_NUMBER: _builtins.int
+    RETAINED_COUNT_FIELD_NUMBER: _builtins.int
+    NEWEST_EXPIRING_TIME_FIELD_NUMBER: _builtins.int
+    OLDEST_RETAINED_TIME_FIELD_NUMBER: _builtins.int
+    REFS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    expiring_count: _builtins.int
+    retained_count: _builtins.int
+    refusal: _builtins.str
+    """Why an attempt would refuse to expire anything; empty if it would not."""
+    @_builtins.property
+    def table(self) -> Global___LoadedTable: ...
+    @_builtins.property
+    def expiring_snapshot_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What would go and what would stay, each from the oldest on, and at most 100,000 of each."""
+
+    @_builtins.property
+    def retained_snapshot_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def newest_expiring_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def oldest_retained_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def refs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotRef]:
+        """Branches and tags. Their heads always stay."""
+
+    def __init__(
+        self,
+        *,
+        table: Global___LoadedTable | None = ...,
+        expiring_snapshot_ids: _abc.Iterable[_builtins.int] | None = ...,
+        retained_snapshot_ids: _abc.Iterable[_builtins.int] | None = ...,
+        expiring_count: _builtins.int = ...,
+        retained_count: _builtins.int = ...,
+        newest_expiring_time: _timestamp_pb2.Timestamp | None = ...,
+        oldest_retained_time: _timestamp_pb2.Timestamp | None = ...,
+        refs: _abc.Iterable[Global___SnapshotRef] | None = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newest_expiring_time", b"newest_expiring_time", "oldest_retained_time", b"oldest_retained_time", "table", b"table"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expiring_count", b"expiring_count", "expiring_snapshot_ids", b"expiring_snapshot_ids", "newest_expiring_time", b"newest_expiring_time", "oldest_retained_time", b"oldest_retained_time", "refs", b"refs", "refusal", b"refusal", "retained_count", b"retained_count", "retained_snapshot_ids", b"retained_snapshot_ids", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpiryPlan: _TypeAlias = ExpiryPlan  # noqa: Y015
+
+@_typing.final
+class SnapshotRef(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    IS_BRANCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    snapshot_id: _builtins.int
+    is_branch: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        snapshot_id: _builtins.int = ...,
+        is_branch: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_branch", b"is_branch", "name", b"name", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotRef: _TypeAlias = SnapshotRef  # noqa: Y015
