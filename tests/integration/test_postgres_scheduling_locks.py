@@ -252,6 +252,15 @@ async def test_the_end_of_an_operation_waits_for_the_decision_about_who_awaits_i
     assert len(await leader.due()) == 1
 
 
+async def rows_read(store: PostgresStore) -> dict[str, int]:
+    """How many rows of each table this session has read; in a transaction, so that it stays the same session."""
+    found = await store.database.fetch(
+        "SELECT relname, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS rows "
+        "FROM pg_stat_xact_user_tables WHERE schemaname = 'public' AND relname <> 'leadership'"
+    )
+    return {row["relname"]: row["rows"] for row in found}
+
+
 @pytest.mark.parametrize("number", [10, 1_000])
 async def test_an_idle_pass_reads_the_same_whatever_the_number_of_targets(
     leader: Leader, postgres_store: PostgresStore, session: Session, number: int
@@ -262,21 +271,34 @@ async def test_an_idle_pass_reads_the_same_whatever_the_number_of_targets(
         await postgres_store.scheduling.spread(change, marked=(), after=None)
     await session.execute("VACUUM ANALYZE")
 
-    async def rows_read() -> dict[str, int]:
-        found = await postgres_store.database.fetch(
-            "SELECT relname, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS rows "
-            "FROM pg_stat_xact_user_tables WHERE schemaname = 'public' ORDER BY relname"
-        )
-        return {row["relname"]: row["rows"] for row in found if row["relname"] != "leadership"}
-
     async with postgres_store.scheduling.in_term(leader.term):
-        before, statements = await rows_read(), postgres_store.statements
+        before, statements = await rows_read(postgres_store), postgres_store.statements
         assert not await postgres_store.scheduling.due(limit=500)
         assert not await postgres_store.scheduling.unresolved(limit=500)
         assert not await postgres_store.scheduling.policy_changes(limit=10)
         assert postgres_store.statements - statements == 3
-        assert await rows_read() == before
+        assert await rows_read(postgres_store) == before
     assert await postgres_store.scheduling.next_due() is not None
+
+
+async def test_a_policy_change_reads_only_the_tables_that_it_marks(
+    leader: Leader, postgres_store: PostgresStore, session: Session
+) -> None:
+    tables = await known(leader, 2_000)
+    await session.execute("VACUUM ANALYZE")
+    (change,) = await postgres_store.scheduling.policy_changes(limit=1)
+    names = [table.name for table in tables[:5]]
+
+    async with postgres_store.scheduling.in_term(leader.term):
+        read = await rows_read(postgres_store)
+        await postgres_store.scheduling.spread(change, marked=names, after=None)
+        marked = await postgres_store.scheduling.unresolved(limit=500)
+        await postgres_store.scheduling.resolved([(table, [target(table)]) for table, _ in marked])
+        after = await rows_read(postgres_store)
+
+    assert sorted(table.name for table, _ in marked) == sorted(names)
+    assert after["tables"] - read["tables"] < 100
+    assert after["targets"] - read["targets"] < 100
 
 
 async def test_settling_a_full_set_takes_few_statements(leader: Leader, postgres_store: PostgresStore) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
@@ -88,7 +87,7 @@ def _row(decision: Decision) -> tuple[object, ...]:
     document = {
         "slot_text": decision.slot_text,
         "text": decision.text,
-        "steps": [asdict(step) for step in decision.steps],
+        "steps": [{"name": step.name, "text": step.text, "passed": step.passed} for step in decision.steps],
     }
     return (
         decision.id,

@@ -39,16 +39,17 @@ _AROUND_NEW: Final = surroundings(
 # Fences are made in key order, so that two callers that share tables wait for each other instead of locking up.
 ADD_OPERATIONS: Final = f"""
 WITH new AS MATERIALIZED (
-    SELECT * FROM jsonb_populate_recordset(NULL::operations, $1::jsonb)
+    SELECT added.*, given FROM jsonb_array_elements($1::jsonb) AS given,
+        LATERAL jsonb_populate_record(NULL::operations, given) AS added
 ), fenced AS (
     INSERT INTO fences (key) SELECT DISTINCT fence_key FROM new ORDER BY fence_key ON CONFLICT DO NOTHING
 ), added AS (
     INSERT INTO operations ({_ALL}) SELECT {_NEW} FROM new RETURNING *
 ), noted AS (
     INSERT INTO events ({_EVENT_COLUMNS})
-    SELECT event_xid, clock_timestamp(), 'queued', NULL, state, id, type, catalog, table_key, policy, trigger_id,
-           run_id, to_jsonb(added) - 'token'
-    FROM added
+    SELECT pg_current_xact_id(), clock_timestamp(), 'queued', NULL, state, id, type, catalog, table_key, policy,
+           trigger_id, run_id, given - 'token'
+    FROM new
 )
 """
 # Budgets count what people ask for too; what it costs is known when it ends.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -52,16 +53,17 @@ _FIELDS: Final = (
 )
 _TABLE: Final = ("catalog", "namespace", "name", "table_key", "fence_key", "type_order")
 COLUMNS: Final = (*_FIELDS, *_TABLE, "token", "document")
-_LEFT_OUT: Final = frozenset({"token"})
+_LEFT_OUT: Final = frozenset({*_FIELDS, "token", "table"})
 
 
 def operation_row(operation: Operation) -> dict[str, Any]:
-    """The values of COLUMNS as JSON, for `jsonb_populate_record`."""
-    document = plain(operation, Operation, leave_out=_LEFT_OUT)
-    del document["table"]
+    """The values of COLUMNS as JSON, for `jsonb_populate_record`. What is not there is null, and unset in the document:
+    most of an operation that waits, and queues are long.
+    """
     table = operation.table
+    document = plain(operation, Operation, leave_out=_LEFT_OUT)
     return {
-        **{name: document.pop(name) for name in _FIELDS},
+        **{name: _plain(value) for name in _FIELDS if (value := getattr(operation, name)) is not None},
         "catalog": table.catalog,
         "namespace": list(table.namespace),
         "name": table.name,
@@ -69,8 +71,12 @@ def operation_row(operation: Operation) -> dict[str, Any]:
         "fence_key": fence_key(operation),
         "type_order": operation.type.order,
         "token": f"\\x{operation.token.hex()}",
-        "document": document,
+        "document": {name: value for name, value in document.items() if value is not None},
     }
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def operation_json(operation: Operation) -> str:

@@ -9,25 +9,26 @@ from control_plane.domain.identifiers import OperationId
 from control_plane.ports.operations import Due
 from control_plane.store.postgres.database import Database
 
+# The clock is read by a subquery, once: a volatile function could not be looked up in an index.
 # By reason: when an operation `o` is due, and since when.
 _DUE: Final[Mapping[Due, tuple[str, str]]] = {
     Due.UNACKED: (
-        "o.state = 'LEASED' AND o.ack_deadline <= clock_timestamp()",
+        "o.state = 'LEASED' AND o.ack_deadline <= (SELECT clock_timestamp())",
         "o.ack_deadline",
     ),
     Due.LAPSED: (
-        "o.state = 'RUNNING' AND (o.lease_expire_time <= clock_timestamp() OR o.missed_renewals >= 2)",
+        "o.state = 'RUNNING' AND (o.lease_expire_time <= (SELECT clock_timestamp()) OR o.missed_renewals >= 2)",
         "o.lease_expire_time",
     ),
     Due.EVIDENCE: (
-        """o.state = 'RECONCILING' AND o.evidence_not_before <= clock_timestamp() AND NOT EXISTS (
+        """o.state = 'RECONCILING' AND o.evidence_not_before <= (SELECT clock_timestamp()) AND NOT EXISTS (
             SELECT FROM observations v
             WHERE v.operation = o.id AND v.kind = 'GATHER_EVIDENCE' AND v.lapse = o.lapse
               AND (v.state <> 'DONE' OR v.used_time IS NULL))""",
         "o.evidence_not_before",
     ),
     Due.RECONCILE_OVERDUE: (
-        "o.state = 'RECONCILING' AND o.reconcile_deadline <= clock_timestamp()",
+        "o.state = 'RECONCILING' AND o.reconcile_deadline <= (SELECT clock_timestamp())",
         "o.reconcile_deadline",
     ),
     Due.VERIFY: (
@@ -38,11 +39,11 @@ _DUE: Final[Mapping[Due, tuple[str, str]]] = {
         "o.verify_deadline",
     ),
     Due.VERIFY_OVERDUE: (
-        "o.state = 'VERIFYING' AND o.verify_deadline <= clock_timestamp()",
+        "o.state = 'VERIFYING' AND o.verify_deadline <= (SELECT clock_timestamp())",
         "o.verify_deadline",
     ),
     Due.EXPIRED: (
-        "o.state IN ('QUEUED', 'HELD') AND o.queue_deadline <= clock_timestamp()",
+        "o.state IN ('QUEUED', 'HELD') AND o.queue_deadline <= (SELECT clock_timestamp())",
         "o.queue_deadline",
     ),
     Due.WITHDRAWN: (
@@ -68,22 +69,31 @@ _LIST: Final = {
     reason: f"SELECT o.id FROM operations o WHERE {condition} ORDER BY {since}, o.id LIMIT $1"
     for reason, (condition, since) in _DUE.items()
 }
-# Few policies have long queues: from one policy of the queue to the next, instead of over all that waits.
-_QUEUED_POLICIES: Final = """
-WITH RECURSIVE queued (policy) AS (
-    (SELECT policy FROM operations WHERE state = 'QUEUED' ORDER BY policy LIMIT 1)
+# Queues are long: their first rows tell whether anything is due, and one goes from one policy to the next.
+_POLICIES: Final = """
+WITH RECURSIVE unfinished (policy) AS (
+    (SELECT policy FROM operations ORDER BY policy LIMIT 1)
     UNION ALL
-    SELECT (
-        SELECT o.policy FROM operations o WHERE o.state = 'QUEUED' AND o.policy > q.policy ORDER BY o.policy LIMIT 1)
-    FROM queued q WHERE q.policy IS NOT NULL
+    SELECT (SELECT o.policy FROM operations o WHERE o.policy > u.policy ORDER BY o.policy LIMIT 1)
+    FROM unfinished u WHERE u.policy IS NOT NULL
+), unwanted AS MATERIALIZED (
+    SELECT u.policy FROM unfinished u
+    WHERE u.policy IS NOT NULL AND NOT EXISTS (SELECT FROM policies p WHERE p.name = u.policy AND p.enabled)
 )
 """
-_WITHDRAWN: Final = """
-EXISTS (SELECT FROM queued q
-        WHERE q.policy IS NOT NULL AND NOT EXISTS (SELECT FROM policies p WHERE p.name = q.policy AND p.enabled))
-"""
-_ANY: Final = f"{_QUEUED_POLICIES} SELECT " + ", ".join(
-    f'{_WITHDRAWN if reason is Due.WITHDRAWN else f"EXISTS (SELECT FROM operations o WHERE {condition})"} AS "{reason}"'
+_FIRST_ROWS: Final[Mapping[Due, str]] = {
+    Due.EXPIRED: """clock_timestamp() >= (
+        SELECT o.queue_deadline FROM operations o WHERE o.state IN ('QUEUED', 'HELD')
+        ORDER BY o.queue_deadline LIMIT 1)""",
+    Due.WINDOW_OVER: """clock_timestamp() >= (
+        SELECT o.cancel_at FROM operations o WHERE o.cancel_at IS NOT NULL AND o.cancel_request_time IS NULL
+        ORDER BY o.cancel_at LIMIT 1)""",
+    Due.WITHDRAWN: """EXISTS (
+        SELECT FROM unwanted u, LATERAL (
+            SELECT FROM operations o WHERE o.policy = u.policy AND o.state = 'QUEUED' LIMIT 1) waits)""",
+}
+_ANY: Final = f"{_POLICIES} SELECT " + ", ".join(
+    f'{_FIRST_ROWS.get(reason, f"EXISTS (SELECT FROM operations o WHERE {condition})")} AS "{reason}"'
     for reason, (condition, _) in _DUE.items()
 )
 

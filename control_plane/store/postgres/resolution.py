@@ -12,19 +12,24 @@ from control_plane.domain.identifiers import CatalogName, PolicyName, TableName
 from control_plane.domain.scheduling import PolicyChange, Target
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.operation_filters import Conditions
-from control_plane.store.postgres.tables import BESIDE, table_of
+from control_plane.store.postgres.tables import ASKED, BESIDE, names_json, table_of
 from control_plane.store.postgres.targets import COLUMNS, UNNESTED, columns_of, target_of
 
 _CHANGES: Final = "SELECT * FROM policy_changes ORDER BY id LIMIT $1"
-# In the order in which listings lock tables.
-_MARK: Final = """
-WITH marked AS MATERIALIZED (
-    SELECT id FROM tables
-    WHERE (catalog, table_key) IN (SELECT * FROM unnest($1::text[], $2::text[])) AND state <> 'REPLACED'
-    ORDER BY catalog, namespace, name
-    FOR NO KEY UPDATE
+# Each name is looked up by itself, and locked in the order in which listings lock tables.
+_MARK: Final = f"""
+{ASKED}
+, found AS MATERIALIZED (
+    SELECT t.id FROM asked a, LATERAL (
+        SELECT t.id FROM tables t
+        WHERE t.catalog = a.catalog AND t.namespace = a.namespace AND t.name = a.name AND t.state <> 'REPLACED'
+        OFFSET 0
+    ) t
+), held AS MATERIALIZED (
+    SELECT t.id FROM found JOIN tables t ON t.id = found.id ORDER BY t.catalog, t.namespace, t.name
+    FOR NO KEY UPDATE OF t
 )
-UPDATE tables t SET unresolved = true FROM marked WHERE t.id = marked.id AND NOT t.unresolved
+UPDATE tables t SET unresolved = true FROM held WHERE t.id = held.id AND NOT t.unresolved
 """
 _FORGET_CHANGE: Final = "DELETE FROM policy_changes WHERE id = $1"
 _KEEP_PLACE: Final = """
@@ -99,7 +104,7 @@ class Resolution:
 
     async def spread(self, change: PolicyChange, *, marked: Sequence[TableName], after: TableName | None) -> None:
         if marked:
-            await self._database.execute(_MARK, [name.catalog for name in marked], [str(name) for name in marked])
+            await self._database.execute(_MARK, names_json(marked))
         if after is None:
             await self._database.execute(_FORGET_CHANGE, change.id)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -28,11 +28,15 @@ BESIDE: Final = """
 _SELECT: Final = f"SELECT t.*, {BESIDE} FROM tables t WHERE t.state <> 'REPLACED'"
 _ORDER: Final = "ORDER BY t.catalog, t.namespace, t.name"
 _NAMED: Final = "catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'"
-_GET_ALL: Final = f"""
+# Names of tables, as `names_json` writes them.
+ASKED: Final = """
 WITH asked AS MATERIALIZED (
     SELECT catalog, ARRAY(SELECT jsonb_array_elements_text(namespace)) AS namespace, name
     FROM jsonb_to_recordset($1::jsonb) AS n (catalog text, namespace jsonb, name text)
 )
+"""
+_GET_ALL: Final = f"""
+{ASKED}
 {_SELECT} AND (t.catalog, t.namespace, t.name) IN (SELECT catalog, namespace, name FROM asked)
 """
 
@@ -172,10 +176,8 @@ class PostgresTables:
         await self._database.execute(_MISSING, *_name(name))
 
     async def _get_all(self, names: Sequence[TableName]) -> Sequence[Table | None]:
-        asked = [{"catalog": n.catalog, "namespace": list(n.namespace), "name": n.name} for n in dict.fromkeys(names)]
-        found = {
-            (table := table_of(row)).name: table for row in await self._database.fetch(_GET_ALL, json.dumps(asked))
-        }
+        rows = await self._database.fetch(_GET_ALL, names_json(names))
+        found = {(table := table_of(row)).name: table for row in rows}
         return [found.get(name) for name in names]
 
     async def _see(self, table: Table) -> None:
@@ -209,6 +211,12 @@ async def _registered() -> AsyncIterator[None]:
         yield
     except asyncpg.ForeignKeyViolationError as error:
         raise CatalogNotFound(missing_key(error)) from error
+
+
+def names_json(names: Iterable[TableName]) -> str:
+    return json.dumps(
+        [{"catalog": n.catalog, "namespace": list(n.namespace), "name": n.name} for n in dict.fromkeys(names)]
+    )
 
 
 def _name(name: TableName) -> tuple[str, list[str], str]:

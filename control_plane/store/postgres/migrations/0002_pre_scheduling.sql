@@ -135,8 +135,7 @@ UPDATE operation_history SET
 -- An alarm, not the mechanism: a slot that finds an unfinished operation is skipped.
 CREATE UNIQUE INDEX operations_one_scheduled_waiting ON operations (fence_key, type)
     WHERE state = 'QUEUED' AND slot IS NOT NULL;
-CREATE INDEX operations_open ON operations (fence_key, type, create_time, id);
-CREATE INDEX operations_queued_policy ON operations (policy) WHERE state = 'QUEUED';
+CREATE INDEX operations_open ON operations (fence_key, type);
 CREATE INDEX operations_displaced ON operations (virtual_deadline, id) WHERE state = 'QUEUED' AND displaced;
 CREATE INDEX operations_cancel_at ON operations (cancel_at)
     WHERE cancel_at IS NOT NULL AND cancel_request_time IS NULL;
