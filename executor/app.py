@@ -66,7 +66,7 @@ async def serve(config: ExecutorConfig, stop: asyncio.Event) -> None:
                 slots=settings.observation_slots,
                 state_directory=state,
                 secrets_directory=settings.secrets_directory,
-                options={},
+                options=config.observation.model_dump(),
             ),
         )
         resources.push_async_callback(lane.close)

@@ -91,6 +91,25 @@ class SparkConfig(Section):
     )
 
 
+class ObservationConfig(Section):
+    """Looking at tables."""
+
+    max_scan_bytes: int = Field(
+        default=256 * 1024**2,
+        ge=0,
+        description="An inspection reads every manifest entry, unless the manifests that it has not read before have "
+        "more bytes than this: then it reads a sample, and says so.",
+    )
+    sample_limit: int = Field(
+        default=10_000, ge=1, le=10_000_000, description="How many manifest entries a sample has at most."
+    )
+    manifest_cache_bytes: int = Field(
+        default=512 * 1024**2,
+        ge=0,
+        description="How much of the state directory keeps what was learnt from manifests; 0: nothing is kept.",
+    )
+
+
 class ExecutorConfig(ProcessSettings):
     """FLOE_EXECUTOR__SLOTS sets `executor.slots`, and so on."""
 
@@ -103,6 +122,7 @@ class ExecutorConfig(ProcessSettings):
         default="spark", description="`spark`, or the dotted path `package.module:factory` of another engine."
     )
     spark: SparkConfig = SparkConfig()
+    observation: ObservationConfig = ObservationConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 

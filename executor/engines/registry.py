@@ -25,7 +25,7 @@ class Setup:
     state_directory: Path
     secrets_directory: Path | None
     options: Mapping[str, Any]
-    """The engine's own section of the settings."""
+    """The engine's own section of the settings, or the lane's."""
 
 
 def load_engine(name: str, setup: Setup) -> Engine:

@@ -22,6 +22,8 @@ def connect(*, temporary: Path, memory_limit: str = "1GB") -> duckdb.DuckDBPyCon
         config={
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
+            # It would keep the content of every manifest, which is read once only.
+            "enable_external_file_cache": "false",
             "memory_limit": memory_limit,
             "temp_directory": str(temporary),
             "threads": "1",

@@ -22,6 +22,7 @@ import structlog
 import executor
 from executor.observation.errors import ErrorKind, Overdue, Unavailable, error_of
 from executor.observation.model import Request
+from executor.observation.settings import LaneSettings
 from executor.observation.worker import LENGTH
 
 R = TypeVar("R")
@@ -41,10 +42,10 @@ class ObservationLane:
     the next look gets a fresh one. Workers end with this process, a kill -9 included.
     """
 
-    def __init__(self, workers: int, *, secrets: Path | None = None, waiting: int = 100) -> None:
+    def __init__(self, workers: int, *, settings: LaneSettings | None = None, waiting: int = 100) -> None:
         if workers < 1:
             raise ValueError(f"the observation lane needs at least one worker, not {workers}")
-        self._secrets = secrets
+        self._settings = settings or LaneSettings()
         self._workers = workers
         self._limit = workers + waiting
         self._present = 0
@@ -64,7 +65,7 @@ class ObservationLane:
     async def warm(self) -> None:
         """Start every worker now: a caller who waits a few seconds should not spend them on a worker's imports."""
         while len(self._idle) + len(self._busy) < self._workers:
-            self._idle.append(await _Worker.start(self._secrets))
+            self._idle.append(await _Worker.start(self._settings))
 
     async def run(self, request: Request[R], *, within: timedelta = DEFAULT_TIMEOUT) -> R:
         """The answer, or an `ObservationError`: `Overdue` when the time, waiting in line included, was not enough."""
@@ -93,7 +94,7 @@ class ObservationLane:
         if self._closed:
             raise Unavailable("the observation lane is closed")
         # The last one back is the warmest.
-        worker = self._idle.pop() if self._idle else await _Worker.start(self._secrets)
+        worker = self._idle.pop() if self._idle else await _Worker.start(self._settings)
         self._busy.add(worker)
         reusable = False
         try:
@@ -123,7 +124,7 @@ class _Worker:
         self._scratch = scratch
 
     @classmethod
-    async def start(cls, secrets: Path | None) -> _Worker:
+    async def start(cls, settings: LaneSettings) -> _Worker:
         # It imports this very tree, wherever it was imported from.
         root = str(Path(executor.__file__).parent.parent)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -132,7 +133,7 @@ class _Worker:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "executor.observation.worker"),
-                *(str(os.getpid()), scratch.name, str(secrets or "")),
+                *(str(os.getpid()), scratch.name, pickle.dumps(settings).hex()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

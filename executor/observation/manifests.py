@@ -1,38 +1,54 @@
-"""The live files of manifests, decoded by DuckDB and kept by manifest path: a manifest never changes, so it is read
-once.
+"""The live files of manifests, decoded by DuckDB and kept by manifest: a manifest never changes, so it is read once.
 
 The bytes come through pyiceberg's FileIO, so that every object store and every vended credential works.
 """
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import duckdb
+import pyarrow as pa
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestContent, ManifestFile
 
-from executor.observation.avro import header, record_fields
-from executor.observation.errors import Invalid
+from executor.observation.manifest_cache import ROWS, ManifestCache, ManifestKey
+from executor.observation.manifest_entries import Fetched, fetch, insert
 
-_BATCH_BYTES = 32 * 1024**2
-_BATCH_FILES = 256
-_LARGEST_MANIFEST = 512 * 1024**2
+CHOSEN: Final = "manifest IN (SELECT unnest($manifests::INTEGER[]))"
+"""The condition for the rows of `chosen(...)`, the parameter `manifests`."""
+
+_BATCH_BYTES = 16 * 1024**2
+_BATCH_FILES = 50
 _READERS = 8
-# Ids of reserved metadata columns in the bounds of position delete files.
-_DELETE_FILE_PATH = 2147483546
+_DECODERS = min(4, os.cpu_count() or 1)
+
+
+def chosen(manifests: Sequence[int]) -> str:
+    """The ids as one text: DuckDB looks at every element of a list that it is given from Python, for its type."""
+    return str(list(manifests))
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetched:
-    manifest: ManifestFile
-    path: Path
-    schema: bytes
+class _Batch:
+    """Manifests that are read in one go; the first one's id is `first`, and so on."""
+
+    first: int
+    manifests: Sequence[ManifestFile]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    id: int
+    rows: int
 
 
 class ManifestFiles:
@@ -43,11 +59,19 @@ class ManifestFiles:
     size, records, sequence, location (of delete files only) and format.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, scratch: Path, *, kept_files: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        scratch: Path,
+        *,
+        cache: ManifestCache | None = None,
+        kept_files: int = 1_000_000,
+    ) -> None:
         self.connection = connection
         self._scratch = scratch
+        self._cache = cache
         self._kept_files = kept_files
-        self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._known: OrderedDict[ManifestKey, _Known] = OrderedDict()
         self._next_id = 0
         connection.execute(
             "CREATE TABLE files (manifest INTEGER, content UTINYINT, is_dv BOOLEAN, spec INTEGER, partition UBIGINT,"
@@ -57,27 +81,34 @@ class ManifestFiles:
 
     def missing(self, manifests: Sequence[ManifestFile]) -> Sequence[ManifestFile]:
         """Those that would have to be read."""
-        return [manifest for manifest in manifests if manifest.manifest_path not in self._known]
+        return [
+            manifest
+            for manifest in manifests
+            if (key := ManifestKey.of(manifest)) not in self._known
+            and (self._cache is None or not self._cache.holds(key))
+        ]
 
     def load(self, io: FileIO, manifests: Sequence[ManifestFile]) -> Sequence[int]:
         """Read what is not known yet; the ids under which the rows of these manifests stand in `files`."""
-        for batch in _batches(self.missing(manifests)):
-            self._read(io, batch)
-        for manifest in manifests:
-            self._known.move_to_end(manifest.manifest_path)
-        return [self._known[manifest.manifest_path][0] for manifest in manifests]
+        keys = [ManifestKey.of(manifest) for manifest in manifests]
+        wanted = {key: manifest for key, manifest in zip(keys, manifests, strict=True) if key not in self._known}
+        self._recall(wanted)
+        self._read(io, [manifest for key, manifest in wanted.items() if key not in self._known])
+        for key in keys:
+            self._known.move_to_end(key)
+        return [self._known[key].id for key in keys]
 
     def trim(self) -> None:
         """Forget the manifests used longest ago until no more rows are kept than allowed. Ids of forgotten ones are
         void."""
-        total = sum(rows for _, rows in self._known.values())
+        total = sum(known.rows for known in self._known.values())
         forgotten = []
         while total > self._kept_files and self._known:
-            _, (identifier, rows) = self._known.popitem(last=False)
-            forgotten.append(identifier)
-            total -= rows
+            _, known = self._known.popitem(last=False)
+            forgotten.append(known.id)
+            total -= known.rows
         if forgotten:
-            self.connection.execute("DELETE FROM files WHERE list_contains($gone, manifest)", {"gone": forgotten})
+            self.connection.execute(f"DELETE FROM files WHERE {CHOSEN}", {"manifests": chosen(forgotten)})
 
     def locations(
         self, io: FileIO, manifests: Sequence[ManifestFile], added_by: int | None, limit: int
@@ -88,7 +119,7 @@ class ManifestFiles:
             if len(found) >= limit:
                 break
             with TemporaryDirectory(dir=self._scratch) as folder:
-                fetched = _fetch(io, manifest, 0, Path(folder))
+                fetched = fetch(io, manifest, 0, Path(folder))
                 # An added entry without a snapshot id inherits that of its manifest.
                 rows = self.connection.execute(
                     "SELECT data_file.file_path FROM read_avro($path) WHERE status <> 2 AND ($snapshot IS NULL OR"
@@ -103,103 +134,101 @@ class ManifestFiles:
             found.extend(location for (location,) in rows)
         return found
 
+    def _recall(self, wanted: Mapping[ManifestKey, ManifestFile]) -> None:
+        """Take what the cache has, some manifests at a time."""
+        if self._cache is None:
+            return
+        parts: list[pa.Table] = []
+        recalled: dict[ManifestKey, _Known] = {}
+        for key in wanted:
+            rows = self._cache.get(key)
+            if rows is not None:
+                recalled[key] = _Known(self._next_id, rows.num_rows)
+                parts.append(rows.add_column(0, "manifest", pa.repeat(pa.scalar(self._next_id, pa.int32()), len(rows))))
+                self._next_id += 1
+        if parts:
+            self.connection.register("recalled", pa.concat_tables(parts).combine_chunks())
+            try:
+                self.connection.execute("INSERT INTO files SELECT * FROM recalled")
+            finally:
+                self.connection.unregister("recalled")
+        self._known.update(recalled)
+
     def _read(self, io: FileIO, manifests: Sequence[ManifestFile]) -> None:
-        with (
-            TemporaryDirectory(dir=self._scratch) as folder,
-            ThreadPoolExecutor(min(_READERS, len(manifests))) as readers,
-        ):
-            first = self._next_id
-            self._next_id += len(manifests)
-            fetched = list(readers.map(lambda each: _fetch(io, each[1], each[0], Path(folder)), enumerate(manifests)))
-            alike: defaultdict[tuple[bytes, bool], list[_Fetched]] = defaultdict(list)
+        if not manifests:
+            return
+        first = self._next_id
+        self._next_id += len(manifests)
+        batches = list(_batches(manifests, first))
+        known: dict[ManifestKey, _Known] = {}
+        try:
+            with (
+                ThreadPoolExecutor(min(_READERS, len(manifests))) as readers,
+                ThreadPoolExecutor(min(_DECODERS, len(batches))) as decoders,
+            ):
+                for found in decoders.map(partial(self._read_batch, io, readers), batches):
+                    known.update(found)
+        except BaseException:
+            # What other batches inserted has no name.
+            self.connection.execute("DELETE FROM files WHERE manifest >= $first", {"first": first})
+            raise
+        self._known.update(known)
+
+    def _read_batch(self, io: FileIO, readers: Executor, batch: _Batch) -> Mapping[ManifestKey, _Known]:
+        """In a thread of its own, with a cursor of its own: DuckDB decodes a file in one thread."""
+        connection = self.connection.cursor()
+        with TemporaryDirectory(dir=self._scratch) as folder:
+            fetched = list(
+                readers.map(lambda each: fetch(io, each[1], each[0], Path(folder)), enumerate(batch.manifests))
+            )
+            alike: defaultdict[tuple[bytes, bool], list[Fetched]] = defaultdict(list)
             for each in fetched:
                 alike[each.schema, each.manifest.content == ManifestContent.DELETES].append(each)
             known = {
-                "ids": list(range(first, first + len(manifests))),
-                "specs": [manifest.partition_spec_id or 0 for manifest in manifests],
-                "sequences": [manifest.sequence_number or 0 for manifest in manifests],
+                "first": batch.first,
+                "specs": str([manifest.partition_spec_id or 0 for manifest in batch.manifests]),
+                "sequences": str([manifest.sequence_number or 0 for manifest in batch.manifests]),
             }
+            connection.begin()
             for (schema, deletes), group in alike.items():
-                self._insert(schema, group, known, deletes=deletes)
+                insert(connection, schema, group, known, deletes=deletes)
+            connection.commit()
+        return self._counted(connection, batch)
+
+    def _counted(self, connection: duckdb.DuckDBPyConnection, batch: _Batch) -> Mapping[ManifestKey, _Known]:
+        """How many rows each manifest has; the cache gets them."""
+        last = batch.first + len(batch.manifests) - 1
         counted = dict(
-            self.connection.execute(
-                "SELECT manifest, count(*) FROM files WHERE manifest >= $first GROUP BY ALL", {"first": first}
+            connection.execute(
+                "SELECT manifest, count(*) FROM files WHERE manifest BETWEEN $first AND $last GROUP BY ALL",
+                {"first": batch.first, "last": last},
             ).fetchall()
         )
-        for number, manifest in enumerate(manifests, first):
-            self._known[manifest.manifest_path] = (number, counted.get(number, 0))
-
-    def _insert(self, schema: bytes, group: Sequence[_Fetched], known: Mapping[str, object], *, deletes: bool) -> None:
-        """Decode manifests whose writers declared one and the same schema, so that all columns fit."""
-        try:
-            self.connection.execute(
-                _insert_statement(record_fields(schema), deletes=deletes),
-                {"paths": [str(each.path) for each in group], **known},
-            )
-        except (duckdb.Error, ValueError) as failure:
-            where = group[0].manifest.manifest_path
-            raise Invalid(f"manifest {where} cannot be decoded: {str(failure).splitlines()[0][:200]}") from None
-
-
-def _insert_statement(fields: frozenset[str], *, deletes: bool) -> str:
-    """Only names of known fields enter the statement; values are bound.
-
-    One projection, without a join: either would keep whole entries, with all statistics of their columns, in memory.
-    """
-    content = "coalesce(data_file.content, 0)" if "content" in fields else "0"
-    size = "data_file.file_size_in_bytes"
-    if "content_size_in_bytes" in fields:
-        # Deletion vectors share a Puffin file: each counts with its own blob.
-        size = f"coalesce(data_file.content_size_in_bytes, {size})"
-    referenced = _referenced(fields) if deletes else "NULL"
-    return f"""
-        INSERT INTO files
-        SELECT $ids[position + 1], content, kind = 'PUFFIN', $specs[position + 1], partition, hash(name),
-            CASE WHEN referenced IS NOT NULL THEN hash(referenced) END, size, records,
-            coalesce(sequence_number, $sequences[position + 1]), CASE WHEN content <> 0 THEN name END, kind
-        FROM (
-            SELECT parse_filename(filename, true)::INTEGER AS position, {content} AS content,
-                upper(data_file.file_format) AS kind, hash(data_file.partition::VARCHAR) AS partition,
-                data_file.file_path AS name, {referenced} AS referenced, {size} AS size,
-                data_file.record_count AS records, sequence_number
-            FROM read_avro($paths, filename = true)
-            WHERE status <> 2
-        )
-    """
+        if self._cache is not None:
+            rows = connection.execute(
+                f"SELECT {', '.join(ROWS.names)} FROM files WHERE manifest BETWEEN $first AND $last"
+                " ORDER BY manifest, rowid",
+                {"first": batch.first, "last": last},
+            ).to_arrow_table()
+            start = 0
+            for number, manifest in enumerate(batch.manifests, batch.first):
+                self._cache.put(ManifestKey.of(manifest), rows.slice(start, counted.get(number, 0)))
+                start += counted.get(number, 0)
+        return {
+            ManifestKey.of(manifest): _Known(number, counted.get(number, 0))
+            for number, manifest in enumerate(batch.manifests, batch.first)
+        }
 
 
-def _referenced(fields: frozenset[str]) -> str:
-    """The data file that a delete file is bound to: named outright, or the only one within its bounds."""
-    named = "data_file.referenced_data_file" if "referenced_data_file" in fields else "NULL"
-    if not {"lower_bounds", "upper_bounds"} <= fields:
-        return named
-    lower, upper = (f"data_file.{side}_bounds[{_DELETE_FILE_PATH}]" for side in ("lower", "upper"))
-    return f"coalesce({named}, CASE WHEN data_file.content = 1 AND {lower} = {upper} THEN decode({lower}) END)"
-
-
-def _fetch(io: FileIO, manifest: ManifestFile, position: int, folder: Path) -> _Fetched:
-    if manifest.manifest_length > _LARGEST_MANIFEST:
-        raise Invalid(
-            f"manifest {manifest.manifest_path} has {manifest.manifest_length} bytes, more than {_LARGEST_MANIFEST}"
-        )
-    with io.new_input(manifest.manifest_path).open() as stream:
-        content = stream.read()
-    path = folder / f"{position}.avro"
-    path.write_bytes(content)
-    try:
-        return _Fetched(manifest, path, header(content)["avro.schema"])
-    except (ValueError, KeyError) as failure:
-        raise Invalid(f"manifest {manifest.manifest_path} cannot be decoded: {failure}") from None
-
-
-def _batches(manifests: Sequence[ManifestFile]) -> Iterator[Sequence[ManifestFile]]:
+def _batches(manifests: Sequence[ManifestFile], first: int) -> Iterator[_Batch]:
     batch: list[ManifestFile] = []
     size = 0
     for manifest in manifests:
         if batch and (size + manifest.manifest_length > _BATCH_BYTES or len(batch) >= _BATCH_FILES):
-            yield batch
+            yield _Batch(first, batch)
+            first += len(batch)
             batch, size = [], 0
         batch.append(manifest)
         size += manifest.manifest_length
     if batch:
-        yield batch
+        yield _Batch(first, batch)

@@ -234,15 +234,13 @@ class FileSizeRules:
 
 @dataclass(frozen=True, slots=True)
 class InspectTable(Request[Measurements]):
-    """Measure a table. Without a mode every manifest entry is read, unless that costs more new bytes than the limit."""
+    """Measure a table. Without a mode every manifest entry is read, unless that costs more new bytes than allowed."""
 
     table: Table
     small_file_size: int = 100 * 1024**2
     large_file_size: int = 1024**3
     rules: FileSizeRules = field(default_factory=FileSizeRules)
     scan_mode: ScanMode | None = None
-    new_manifest_bytes: int = 256 * 1024**2
-    sample_entries: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

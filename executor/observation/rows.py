@@ -15,7 +15,7 @@ from pyiceberg.table import Table as OpenTable
 from pyiceberg.table.snapshots import Snapshot
 
 from executor.catalogs.locations import local_path
-from executor.observation.manifests import ManifestFiles
+from executor.observation.manifests import CHOSEN, ManifestFiles, chosen
 from executor.observation.model import Checksum
 
 T = TypeVar("T")
@@ -38,22 +38,21 @@ def live_rows(io: FileIO, snapshot: Snapshot, files: ManifestFiles, scratch: Pat
     manifests = list(files.load(io, snapshot.manifests(io)))
     (records, equality, vectors) = _one(
         files.connection,
-        """
-        WITH live AS (SELECT * FROM files WHERE list_contains($manifests, manifest))
+        f"""
+        WITH live AS (SELECT * FROM files WHERE {CHOSEN})
         SELECT coalesce(sum(records) FILTER (content = 0), 0), count(*) FILTER (content = 2),
             (SELECT coalesce(sum(vector.records), 0) FROM live AS vector JOIN live AS data
                 ON vector.referenced = data.path AND data.content = 0 AND data.sequence <= vector.sequence
              WHERE vector.is_dv AND vector.content = 1)
         FROM live
         """,
-        {"manifests": manifests},
+        {"manifests": chosen(manifests)},
     )
     if equality:
         return RowCount(None, f"{equality} equality delete files: their rows are only known by reading all data")
     by_position = files.connection.execute(
-        "SELECT location, sequence, format, size FROM files"
-        " WHERE list_contains($manifests, manifest) AND content = 1 AND NOT is_dv",
-        {"manifests": manifests},
+        f"SELECT location, sequence, format, size FROM files WHERE {CHOSEN} AND content = 1 AND NOT is_dv",
+        {"manifests": chosen(manifests)},
     ).fetchall()
     if not by_position:
         return RowCount(int(records) - int(vectors))
@@ -78,8 +77,8 @@ def content_checksum(table: OpenTable, files: ManifestFiles, scratch: Path) -> C
     ids = list(files.load(table.io, manifests))
     plain = _one(
         files.connection,
-        "SELECT count(*) = 0 FROM files WHERE list_contains($ids, manifest) AND (content > 0 OR format <> 'PARQUET')",
-        {"ids": ids},
+        f"SELECT count(*) = 0 FROM files WHERE {CHOSEN} AND (content > 0 OR format <> 'PARQUET')",
+        {"manifests": chosen(ids)},
     )[0]
     rows = checksum = 0
     connection = files.connection.cursor()
@@ -121,8 +120,8 @@ def _deleted_positions(
                     )
         (number,) = _one(
             connection,
-            """
-            WITH live AS (SELECT * FROM files WHERE list_contains($manifests, manifest))
+            f"""
+            WITH live AS (SELECT * FROM files WHERE {CHOSEN})
             SELECT count(*) FROM (
                 SELECT DISTINCT deleted.path, deleted.position
                 FROM deleted_positions AS deleted JOIN live AS data
@@ -130,7 +129,7 @@ def _deleted_positions(
                 WHERE NOT EXISTS (FROM live AS vector WHERE vector.is_dv AND vector.referenced = data.path)
             )
             """,
-            {"manifests": list(manifests)},
+            {"manifests": chosen(manifests)},
         )
         return int(number)
     finally:

@@ -79,39 +79,20 @@ class Reducible(NamedTuple):
     size: int
     """How many bytes would be read and written for it."""
 
-
-def reducible(candidates: Iterable[Candidate], selection: Selection) -> Reducible:
-    """What a rewrite would gain and cost. Candidates come partition by partition, each in the order of a scan; memory
-    is constant."""
-    files = total = 0
-    group = _Group()
-    partition: object = None
-    for candidate in candidates:
-        if group.count and (candidate.partition != partition or group.size + candidate.size > selection.max_group_size):
-            gained, cost = group.outcome(selection)
-            files, total = files + gained, total + cost
-            group = _Group()
-        partition = candidate.partition
-        group.add(candidate)
-    gained, cost = group.outcome(selection)
-    return Reducible(files + gained, total + cost)
+    def plus(self, other: Reducible) -> Reducible:
+        return Reducible(self.files + other.files, self.size + other.size)
 
 
-class _Group:
-    """The group that is being filled. Iceberg packs with a look-back of one: a group is closed by the first file that
-    does not fit."""
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Candidates that would be rewritten together."""
 
-    __slots__ = ("count", "forced", "size")
+    count: int = 0
+    size: int = 0
+    forced: bool = False
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.size = 0
-        self.forced = False
-
-    def add(self, candidate: Candidate) -> None:
-        self.count += 1
-        self.size += candidate.size
-        self.forced = self.forced or candidate.forced
+    def joined(self, other: Group) -> Group:
+        return Group(self.count + other.count, self.size + other.size, self.forced or other.forced)
 
     def outcome(self, selection: Selection) -> Reducible:
         if not self._rewritten(selection):
@@ -127,3 +108,21 @@ class _Group:
             or self.size > selection.maximum
             or self.forced
         )
+
+
+def reducible(candidates: Iterable[Candidate], selection: Selection) -> Reducible:
+    """What a rewrite would gain and cost. Candidates come partition by partition, each in the order of a scan; memory
+    is constant.
+
+    Iceberg packs with a look-back of one: a group is closed by the first file that does not fit.
+    """
+    total = Reducible(0, 0)
+    group = Group()
+    partition: object = None
+    for candidate in candidates:
+        if group.count and (candidate.partition != partition or group.size + candidate.size > selection.max_group_size):
+            total = total.plus(group.outcome(selection))
+            group = Group()
+        partition = candidate.partition
+        group = group.joined(Group(1, candidate.size, candidate.forced))
+    return total.plus(group.outcome(selection))

@@ -25,6 +25,7 @@ from executor.observation.evidence import gather
 from executor.observation.expiry import foresee
 from executor.observation.inspection import inspect
 from executor.observation.listing import list_tables
+from executor.observation.manifest_cache import ManifestCache
 from executor.observation.manifests import ManifestFiles
 from executor.observation.model import (
     CheckCatalog,
@@ -38,6 +39,7 @@ from executor.observation.model import (
     VerifyOperation,
 )
 from executor.observation.rows import content_checksum
+from executor.observation.settings import LaneSettings
 from executor.observation.verification import verify
 
 LENGTH = struct.Struct(">Q")
@@ -49,9 +51,10 @@ _LARGEST_RESIDENT_KIB = 1536 * 1024
 class Observer:
     """Answers requests, one at a time, with the catalogs and manifests that it has already opened and read."""
 
-    def __init__(self, scratch: Path, secrets: Path | None) -> None:
+    def __init__(self, scratch: Path, settings: LaneSettings) -> None:
         self._scratch = scratch
-        self._access = CatalogAccess(environ=os.environ, secrets=secrets)
+        self._settings = settings
+        self._access = CatalogAccess(environ=os.environ, secrets=settings.secrets)
         self._kept: ManifestFiles | None = None
 
     def answer(self, request: Request[Any]) -> object:
@@ -82,7 +85,7 @@ class Observer:
                 return gather(request, self._access)
             case InspectTable():
                 with self._access.table(request.table) as table:
-                    return inspect(request, table, self._files)
+                    return inspect(request, table, self._files, self._settings)
             case VerifyOperation():
                 with self._access.table(request.table) as table:
                     return verify(request, table, self._files, self._scratch)
@@ -99,7 +102,9 @@ class Observer:
     def _files(self) -> ManifestFiles:
         # Only some requests need DuckDB: a worker that lists and loads stays small.
         if self._kept is None:
-            self._kept = ManifestFiles(connect(temporary=self._scratch), self._scratch)
+            directory = self._settings.cache_directory
+            cache = ManifestCache(directory, limit=self._settings.cache_bytes) if directory is not None else None
+            self._kept = ManifestFiles(connect(temporary=self._scratch), self._scratch, cache=cache)
         return self._kept
 
 
@@ -124,11 +129,12 @@ def serve(requests: BinaryIO, answers: BinaryIO, observer: Observer) -> None:
 
 def main() -> None:
     end_with_parent(int(sys.argv[1]))
-    scratch, secrets = Path(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3] else None
+    scratch = Path(sys.argv[2])
+    settings: LaneSettings = pickle.loads(bytes.fromhex(sys.argv[3]))
     # Whatever a library prints must not get between the frames.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(sys.stdin.buffer, answers, Observer(scratch, secrets))
+    serve(sys.stdin.buffer, answers, Observer(scratch, settings))
 
 
 if __name__ == "__main__":

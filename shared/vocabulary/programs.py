@@ -7,7 +7,7 @@ from typing import Final
 CONTROL_PLANE_SECTIONS: Final = frozenset(
     {"grpc", "executor_api", "store", "lease", "guards", "capacity", "retention", "observing", "shutdown"}
 )
-EXECUTOR_SECTIONS: Final = frozenset({"executor", "engine_type", "spark"})
+EXECUTOR_SECTIONS: Final = frozenset({"executor", "engine_type", "spark", "observation"})
 
 CONTROL_PLANE_WORDS: Final = CONTROL_PLANE_SECTIONS | {"control_plane", "scheduler", "database"}
 """First words of the control plane's names, those of later versions and of the original Floe among them."""
@@ -18,7 +18,6 @@ EXECUTOR_WORDS: Final = EXECUTOR_SECTIONS | {
     "secret",
     "secrets",
     "catalogs",
-    "observation",
     "watchdog",
 }
 """First words of the executor's names, secrets among them."""

@@ -9,6 +9,7 @@ from pyiceberg.table import Table
 
 from executor.observation.lane import ObservationLane
 from executor.observation.model import FileSizeRules, InspectTable, Knowledge, Measurements, ScanMode
+from executor.observation.settings import LaneSettings
 from tests.support.iceberg import MESSY_SCHEMA, RestCatalog, messy_table
 
 
@@ -158,7 +159,8 @@ async def test_a_sample_is_scaled_and_marked_as_an_estimate(
     table = messy_table(rest_catalog.open(), (namespace, "large"), files=40, commits=20, partitions=2)
     reference = rest_catalog.reference(table)
 
-    sampled = await lane.run(InspectTable(reference, new_manifest_bytes=20_000, sample_entries=10))
+    async with ObservationLane(1, settings=LaneSettings(max_scan_bytes=20_000, sample_limit=10)) as careful:
+        sampled = await careful.run(InspectTable(reference))
     scanned = await lane.run(InspectTable(reference))
 
     assert sampled.scan_mode is ScanMode.SAMPLE
