@@ -114,6 +114,30 @@ class HealthMetrics:
 METRIC_NAMES: Final = tuple(field.name for field in fields(HealthMetrics) if field.default is UNKNOWN)
 
 
+def figures(metrics: HealthMetrics, *, now: datetime) -> Mapping[str, Metric]:
+    """Every metric, and what is reckoned from several of them, by name: what health, conditions and people speak of."""
+    now_ms = now.timestamp() * 1000
+    return dict(metrics.named()) | {
+        "small_file_percent": _ratio(metrics.small_file_count, metrics.data_file_count, scale=100),
+        "large_file_percent": _ratio(metrics.large_file_count, metrics.data_file_count, scale=100),
+        "delete_file_ratio": _ratio(metrics.delete_file_count, metrics.data_file_count),
+        "partition_skew": _ratio(metrics.max_files_per_partition, metrics.mean_files_per_partition),
+        "oldest_snapshot_age_days": _days_since(metrics.oldest_snapshot_time_ms, now_ms),
+        "newest_snapshot_age_days": _days_since(metrics.newest_snapshot_time_ms, now_ms),
+    }
+
+
+FIGURE_NAMES: Final = (
+    *METRIC_NAMES,
+    "small_file_percent",
+    "large_file_percent",
+    "delete_file_ratio",
+    "partition_skew",
+    "oldest_snapshot_age_days",
+    "newest_snapshot_age_days",
+)
+
+
 class IssueType(StrEnum):
     TOO_MANY_SMALL_FILES = "TOO_MANY_SMALL_FILES"
     TOO_MANY_LARGE_FILES = "TOO_MANY_LARGE_FILES"
@@ -188,8 +212,7 @@ class _Check:
     """One row of the table of checks: a figure, the limits it is held against, and the words for it."""
 
     type: IssueType
-    metric: str
-    figure: Callable[[HealthMetrics, float], Metric]
+    figure: str
     limits: Callable[[Thresholds], Limits]
     message: str
 
@@ -198,84 +221,64 @@ _CHECKS: Final = (
     _Check(
         IssueType.TOO_MANY_SMALL_FILES,
         "small_file_percent",
-        lambda m, _: _ratio(m.small_file_count, m.data_file_count, scale=100),
         lambda t: t.small_file_percent,
         "{actual} % of the data files are small",
     ),
     _Check(
         IssueType.TOO_MANY_LARGE_FILES,
         "large_file_percent",
-        lambda m, _: _ratio(m.large_file_count, m.data_file_count, scale=100),
         lambda t: t.large_file_percent,
         "{actual} % of the data files are large",
     ),
+    _Check(IssueType.HIGH_FILE_COUNT, "data_file_count", lambda t: t.file_count, "the table has {actual} data files"),
     _Check(
-        IssueType.HIGH_FILE_COUNT,
-        "data_file_count",
-        lambda m, _: m.data_file_count,
-        lambda t: t.file_count,
-        "the table has {actual} data files",
-    ),
-    _Check(
-        IssueType.TOO_MANY_SNAPSHOTS,
-        "snapshot_count",
-        lambda m, _: m.snapshot_count,
-        lambda t: t.snapshot_count,
-        "the table keeps {actual} snapshots",
+        IssueType.TOO_MANY_SNAPSHOTS, "snapshot_count", lambda t: t.snapshot_count, "the table keeps {actual} snapshots"
     ),
     _Check(
         IssueType.OLD_SNAPSHOTS,
         "oldest_snapshot_age_days",
-        lambda m, now_ms: _days_since(m.oldest_snapshot_time_ms, now_ms),
         lambda t: t.snapshot_age_days,
         "the oldest snapshot is {actual} days old",
     ),
     _Check(
         IssueType.TOO_MANY_DELETE_FILES,
         "delete_file_count",
-        lambda m, _: m.delete_file_count,
         lambda t: t.delete_file_count,
         "readers merge {actual} delete files",
     ),
     _Check(
         IssueType.HIGH_DELETE_FILE_RATIO,
         "delete_file_ratio",
-        lambda m, _: _ratio(m.delete_file_count, m.data_file_count),
         lambda t: t.delete_file_ratio,
         "there are {actual} delete files for each data file",
     ),
     _Check(
         IssueType.TOO_MANY_MANIFESTS,
         "manifest_count",
-        lambda m, _: m.manifest_count,
         lambda t: t.manifest_count,
         "the current snapshot has {actual} manifests",
     ),
     _Check(
         IssueType.LARGE_MANIFEST_LIST,
         "manifest_bytes",
-        lambda m, _: m.manifest_bytes,
         lambda t: t.manifest_size_bytes,
         "the manifests hold {actual} bytes",
     ),
     _Check(
         IssueType.TOO_MANY_PARTITIONS,
         "partition_count",
-        lambda m, _: m.partition_count,
         lambda t: t.partition_count,
         "the table has {actual} partitions",
     ),
     _Check(
         IssueType.PARTITION_SKEW,
         "partition_skew",
-        lambda m, _: _ratio(m.max_files_per_partition, m.mean_files_per_partition),
         lambda t: t.partition_skew,
         "the fullest partition has {actual} times the files of the mean one",
     ),
     _Check(
         IssueType.STALE_METADATA,
         "newest_snapshot_age_days",
-        lambda m, now_ms: _days_since(m.newest_snapshot_time_ms, now_ms),
         lambda t: t.stale_metadata_days,
         "the newest snapshot is {actual} days old",
     ),
@@ -284,13 +287,14 @@ _CHECKS: Final = (
 
 def assess(metrics: HealthMetrics, thresholds: Thresholds, *, now: datetime) -> HealthReport:
     """The report on what was measured. An unknown figure is no issue; where nothing is known, the status is UNKNOWN."""
-    figures = [(check, check.figure(metrics, now.timestamp() * 1000)) for check in _CHECKS]
-    issues = [issue for check, figure in figures if (issue := _issue(check, figure, metrics, thresholds))]
+    known = figures(metrics, now=now)
+    held = [(check, known[check.figure]) for check in _CHECKS]
+    issues = [issue for check, figure in held if (issue := _issue(check, figure, metrics, thresholds))]
     if metrics.data_file_count.value == 0:
         issues.append(
             HealthIssue(IssueType.TABLE_EMPTY, Severity.INFO, "data_file_count", 0, 0, "the table has no data files")
         )
-    if all(figure.value is None for _, figure in figures):
+    if all(figure.value is None for _, figure in held):
         return HealthReport(metrics=metrics, issues=(), status=HealthStatus.UNKNOWN, score=None, measure_time=now)
     return HealthReport(
         metrics=metrics,
@@ -312,7 +316,7 @@ def _issue(check: _Check, figure: Metric, metrics: HealthMetrics, thresholds: Th
     if check.type is IssueType.TOO_MANY_SMALL_FILES and metrics.reducible_file_count.value == 0:
         # A partition's only file is small by nature: nothing could be done about it.
         severity, message = Severity.INFO, f"{message}, and no rewrite would make them fewer"
-    return HealthIssue(check.type, severity, check.metric, figure.value, limit, message, figure.knowledge)
+    return HealthIssue(check.type, severity, check.figure, figure.value, limit, message, figure.knowledge)
 
 
 def _status(issues: Iterable[HealthIssue]) -> HealthStatus:
