@@ -11,11 +11,13 @@ from control_plane.domain.identifiers import OperationType, PolicyName
 from control_plane.domain.operation import Operation, OperationState
 from control_plane.domain.scheduling import Charge, PolicyMode, Spent
 from control_plane.ports.operations import Due
+from control_plane.services.recovery import RecoveryService
 from tests.support import factories
+from tests.support.clock import ManualClock
 from tests.support.factories import EVENTS
 from tests.support.scene import Scene
 from tests.support.scheduling import FAILED, Leader, skip, target
-from tests.support.stores import age
+from tests.support.stores import RULES, age
 
 HOUR = timedelta(hours=1)
 NIGHTLY = PolicyName("nightly")
@@ -203,3 +205,29 @@ async def test_what_people_ask_for_counts_and_tables_count_once(leader: Leader) 
     soon = await scene.store.now() + HOUR
     assert not await scene.store.scheduling.spent([NIGHTLY], since=soon)
     assert not await scene.store.scheduling.spent([PolicyName("other")], since=soon - 2 * HOUR)
+
+
+# -- what the sweep makes of it
+
+
+async def test_the_sweep_skips_what_its_policy_no_longer_wants_and_ends_what_outlived_its_window(
+    leader: Leader, clock: ManualClock
+) -> None:
+    scene = leader.scene
+    changed, late = factories.table(), factories.table(replace(EVENTS, name="late"))
+    for table in (changed, late):
+        await leader.resolve(table, target(table))
+    fired = await leader.fire(target(changed), changed)
+    soon = await scene.store.now() + HOUR
+    ending = await leader.fire(target(late), late, cancel_at=soon)
+    await age(scene.store, ending.id, "cancel_at")
+    again = target(changed, policy_generation=2, slot=soon, due=soon)
+    await leader.resolved(changed, again)
+
+    await RecoveryService(scene.store, clock, rules=RULES).sweep()
+
+    skipped, ended = [await scene.operations.get(operation.id) for operation in (fired, ending)]
+    assert (skipped.state, skipped.state_reason) == (OperationState.SKIPPED, "policy_changed")
+    assert (ended.state, ended.cancel_requested_by) == (OperationState.CANCELLED, "scheduler")
+    due = {facts.table.name: facts.target.slot for facts in await leader.due()}
+    assert due == {changed.name: fired.slot, late.name: None}

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
+from control_plane.domain.health import HealthReport
+from control_plane.domain.identifiers import OperationId
+from control_plane.ports.operations import OperationFilter
+from control_plane.store.codec import dumped
+from control_plane.store.postgres.operation_rows import operation_row
 from control_plane.store.postgres.schema import (
     COMPATIBLE_DOWN_TO,
     SCHEMA_VERSION,
@@ -16,6 +23,8 @@ from control_plane.store.postgres.schema import (
     migrations,
 )
 from control_plane.store.postgres.store import open_postgres_store
+from tests.support import factories
+from tests.support.factories import EVENTS
 from tests.support.stores import RULES
 
 EXTRA = Migration(SCHEMA_VERSION + 1, "9999_pre_extra.sql", "CREATE TABLE extra (id integer)")
@@ -109,3 +118,55 @@ async def test_a_database_has_one_identity(empty_database: str) -> None:
     assert await fetchval(empty_database, "SELECT store FROM store_identity") is not None
     with pytest.raises(asyncpg.UniqueViolationError):
         await execute(empty_database, "INSERT INTO store_identity DEFAULT VALUES")
+
+
+async def test_what_was_kept_before_schedules_is_read_after_them(empty_database: str) -> None:
+    first, *_ = migrations()
+    await migrate(empty_database, [first])
+    operation = factories.operation(policy_generation=7)
+    row = {**operation_row(operation), "executor": None}
+    del row["policy_generation"]
+    row["document"]["policy_generation"] = 7
+    connection = await asyncpg.connect(empty_database)
+    try:
+        await connection.execute(
+            "INSERT INTO catalogs VALUES ('lake', 1, 1, 0, now(), now(), NULL, '', $1)",
+            json.dumps({"type": "REST", "uri": "http://127.0.0.1:8181"}),
+        )
+        columns = ", ".join(row)
+        for table in ("operations", "operation_history"):
+            await connection.execute(
+                f"INSERT INTO {table} ({columns}) "
+                f"SELECT {columns} FROM jsonb_populate_record(NULL::{table}, $1::jsonb)",
+                json.dumps({**row, "id": row["id"] if table == "operations" else "older"}),
+            )
+        await connection.execute(
+            "INSERT INTO events (time, event, to_state, operation_id, type, catalog, table_key, policy, trigger_id, "
+            "run_id, operation) "
+            "SELECT now(), 'queued', state, id, type, catalog, table_key, policy, trigger_id, run_id, "
+            "to_jsonb(o) - 'token' FROM operations o"
+        )
+        await connection.execute(
+            "INSERT INTO tables (catalog, namespace, name, uuid, table_key, location, metadata_location, "
+            "format_version, state, first_seen_time, last_seen_time) "
+            "VALUES ('lake', '{sales}', 'events', '', 'lake.sales.events', '', '', 2, 'PRESENT', now(), now())"
+        )
+        await connection.execute(
+            "INSERT INTO health_reports (table_id, report) SELECT id, $1 FROM tables",
+            dumped(factories.health_report("seen"), HealthReport),
+        )
+    finally:
+        await connection.close()
+
+    await migrate(empty_database)
+
+    async with open_postgres_store(empty_database, rules=RULES) as store:
+        assert await store.operations.get(operation.id) == operation
+        assert (await store.operations.get(OperationId("older"))).policy_generation == 7
+        start = await store.operations.cursor()
+        told = await store.operations.events(replace(start, xid=0), OperationFilter(), limit=5)
+        assert [event.operation.policy_generation for _, event in told.events] == [7]
+        assert [report.error for report in (await store.tables.reports(EVENTS, after=None, limit=5)).reports] == [
+            "seen"
+        ]
+        assert (await store.scheduling.counts())["unresolved"] == 1
