@@ -35,6 +35,10 @@ class Catalog:
     """Rises with every change; the etag."""
     last_list_time: datetime | None = None
     last_list_error: str = ""
+    list_begin_time: datetime | None = None
+    """When the last complete listing began; a table that was seen later need not be in it."""
+    earlier_list_begin_time: datetime | None = None
+    """When the complete one before it began."""
 
 
 class TableState(StrEnum):

@@ -83,8 +83,10 @@ class CatalogStore(Protocol):
     async def delete(self, name: CatalogName, *, revision: int | None) -> None:
         """With its tables and reports. Raises CatalogNotFound, EtagMismatch, CatalogInUse (judged in the same step)."""
 
-    async def record_listing(self, name: CatalogName, *, error: str) -> None:
-        """When and how the last listing ended; an error leaves the time of the last good one."""
+    async def record_listing(self, name: CatalogName, *, error: str, began: datetime | None = None) -> Catalog | None:
+        """When and how the last listing ended; an error leaves the times of the last good ones. `began`: it is complete
+        and began then. None if the catalog is gone.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,13 @@ class TableStore(Protocol):
         """
 
     async def listed(self, catalog: CatalogName, names: Sequence[TableName]) -> None:
-        """A complete listing: unknown names are added without a UUID, known ones refreshed. Nothing is removed."""
+        """Names that a listing told: unknown ones are added without a UUID, known ones refreshed. Nothing is removed."""
+
+    async def unloaded(self, *, after: TableName | None, limit: int) -> Sequence[TableName]:
+        """PRESENT tables that are known by their names alone, by name, those after `after`."""
+
+    async def unseen(self, catalog: CatalogName, *, since: datetime, limit: int) -> Sequence[TableName]:
+        """PRESENT tables that were seen last before this instant, the longest unseen first."""
 
     async def get(self, name: TableName) -> Table:
         """The PRESENT (else MISSING) table of that name with its newest report and active operation. Raises
@@ -207,8 +215,13 @@ class ObservationStore(Protocol):
     async def answered(self, kinds: Sequence[ObservationKind], *, limit: int) -> Sequence[Observation]:
         """DONE observations of these kinds that nobody has used yet, oldest first."""
 
-    async def used(self, observation: ObservationId) -> None:
-        """Its answer has been acted on."""
+    async def unanswered(self, kind: ObservationKind) -> int:
+        """How many of this kind wait for an answer."""
+
+    async def used(self, observation: ObservationId) -> bool:
+        """Its answer has been acted on. Whether it had not been before: who says so in the transaction of what it does
+        about the answer does it once.
+        """
 
 
 class PauseStore(Protocol):
@@ -246,7 +259,7 @@ class RequestStore(Protocol):
 
 class Hints(Protocol):
     """Hurries loops up; nothing depends on one arriving. Topics: `operations`, `observations`, `answers`, `events`,
-    `cancels`, `due`.
+    `cancels`, `due`; `targets` for the scheduler, `discovery`, and `leader` for who would like to lead.
     """
 
     def give(self, topic: str) -> None:

@@ -8,7 +8,17 @@ from datetime import timedelta
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-TOPICS: Final = ("operations", "observations", "answers", "events", "cancels", "due")
+TOPICS: Final = (
+    "operations",
+    "observations",
+    "answers",
+    "events",
+    "cancels",
+    "due",
+    "targets",
+    "discovery",
+    "leader",
+)
 
 
 class LocalHints:

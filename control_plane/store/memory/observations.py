@@ -130,9 +130,16 @@ class MemoryObservations:
             ]
             return sorted(found, key=lambda v: (v.finish_time or v.create_time, v.id))[:limit]
 
-    async def used(self, observation: ObservationId) -> None:
+    async def unanswered(self, kind: ObservationKind) -> int:
         async with self._memory.step() as state:
-            state.used.setdefault(observation, self._memory.now())
+            return sum(v.state is not V.DONE and v.request.kind is kind for v in state.observations.values())
+
+    async def used(self, observation: ObservationId) -> bool:
+        async with self._memory.step() as state:
+            if observation in state.used or observation not in state.observations:
+                return False
+            state.used[observation] = self._memory.now()
+            return True
 
     def _is_due(self, observation: Observation) -> bool:
         now = self._memory.now()

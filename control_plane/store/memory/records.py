@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from control_plane.domain.catalog import Catalog
@@ -119,6 +119,8 @@ class MemoryCatalogs:
                 revision=current.revision + 1,
                 last_list_time=current.last_list_time,
                 last_list_error=current.last_list_error,
+                list_begin_time=current.list_begin_time,
+                earlier_list_begin_time=current.earlier_list_begin_time,
             )
             self._keep(state, updated)
             return updated
@@ -133,11 +135,17 @@ class MemoryCatalogs:
             state.targets = {key: target for key, target in state.targets.items() if key[0] != name}
             state.unresolved = {key for key in state.unresolved if key[0] != name}
 
-    async def record_listing(self, name: CatalogName, *, error: str) -> None:
+    async def record_listing(self, name: CatalogName, *, error: str, began: datetime | None = None) -> Catalog | None:
         async with self._memory.step() as state:
-            if (catalog := state.catalogs.get(name)) is not None:
-                time = catalog.last_list_time if error else self._memory.now()
-                state.catalogs[name] = replace(catalog, last_list_time=time, last_list_error=error)
+            catalog = state.catalogs.get(name)
+            if catalog is None:
+                return None
+            if not error:
+                catalog = replace(catalog, last_list_time=self._memory.now())
+            if began is not None:
+                catalog = replace(catalog, list_begin_time=began, earlier_list_begin_time=catalog.list_begin_time)
+            state.catalogs[name] = replace(catalog, last_list_error=error)
+            return state.catalogs[name]
 
     async def _check(self, state: State, name: CatalogName, revision: int | None, *, unused: bool) -> Catalog:
         current = await self.get(name)

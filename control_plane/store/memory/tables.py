@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from control_plane.domain.catalog import Table, TableState
@@ -37,6 +38,20 @@ class MemoryTables:
                 raise CatalogNotFound(catalog)
             for name in names:
                 self._list(state, name)
+
+    async def unloaded(self, *, after: TableName | None, limit: int) -> Sequence[TableName]:
+        async with self._memory.step() as state:
+            found = (t.name for t in state.tables if not t.uuid and t.state is TableState.PRESENT)
+            return sorted(name for name in found if after is None or name > after)[:limit]
+
+    async def unseen(self, catalog: CatalogName, *, since: datetime, limit: int) -> Sequence[TableName]:
+        async with self._memory.step() as state:
+            found = [
+                table
+                for table in state.tables
+                if table.name.catalog == catalog and table.state is TableState.PRESENT and table.last_seen_time < since
+            ]
+            return [table.name for table in sorted(found, key=lambda table: (table.last_seen_time, table.name))[:limit]]
 
     async def get(self, name: TableName) -> Table:
         async with self._memory.step() as state:

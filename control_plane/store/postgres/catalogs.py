@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -23,6 +24,8 @@ _COLUMNS: Final = (
     "update_time",
     "last_list_time",
     "last_list_error",
+    "list_begin_time",
+    "earlier_list_begin_time",
 )
 _BESIDE: Final = frozenset(_COLUMNS)
 
@@ -32,12 +35,12 @@ _NEXT_PAGE: Final = "SELECT * FROM catalogs WHERE name > $2 ORDER BY name LIMIT 
 _CREATE: Final = """
 WITH written AS (
     INSERT INTO catalogs (name, revision, generation, max_concurrent_operations, create_time, update_time,
-                          last_list_time, last_list_error, document)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb)
+                          last_list_time, last_list_error, list_begin_time, earlier_list_begin_time, document)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb)
     ON CONFLICT DO NOTHING
     RETURNING *
 ), capped AS (
-    INSERT INTO capacity (key, maximum) SELECT $10, $4 FROM written
+    INSERT INTO capacity (key, maximum) SELECT $12, $4 FROM written
     ON CONFLICT (key) DO UPDATE SET maximum = EXCLUDED.maximum
 )
 SELECT * FROM written
@@ -61,8 +64,11 @@ _DELETE: Final = "WITH uncapped AS (DELETE FROM capacity WHERE key = $2) DELETE 
 _RECORD_LISTING: Final = """
 UPDATE catalogs SET
     last_list_time = CASE WHEN $2 = '' THEN clock_timestamp() ELSE last_list_time END,
-    last_list_error = $2
+    last_list_error = $2,
+    list_begin_time = coalesce($3, list_begin_time),
+    earlier_list_begin_time = CASE WHEN $3::timestamptz IS NULL THEN earlier_list_begin_time ELSE list_begin_time END
 WHERE name = $1
+RETURNING *
 """
 
 
@@ -114,8 +120,9 @@ class PostgresCatalogs:
             await self._lock(name, revision, unused=True)
             await self._database.execute(_DELETE, name, catalog_capacity(name))
 
-    async def record_listing(self, name: CatalogName, *, error: str) -> None:
-        await self._database.execute(_RECORD_LISTING, name, error)
+    async def record_listing(self, name: CatalogName, *, error: str, began: datetime | None = None) -> Catalog | None:
+        row = await self._database.fetchrow(_RECORD_LISTING, name, error, began)
+        return catalog_of(row) if row is not None else None
 
     async def _lock(self, name: CatalogName, revision: int | None, *, unused: bool) -> None:
         current = await self._database.fetchval(_LOCK, name)

@@ -97,6 +97,7 @@ _ANSWERED: Final = """
 SELECT * FROM observations WHERE state = 'DONE' AND used_time IS NULL AND kind = ANY ($1)
 ORDER BY finish_time, id LIMIT $2
 """
+_UNANSWERED: Final = "SELECT count(*) FROM observations WHERE state <> 'DONE' AND kind = $1"
 _USED: Final = "UPDATE observations SET used_time = clock_timestamp() WHERE id = $1 AND used_time IS NULL"
 
 _COLUMNS: Final = (
@@ -189,8 +190,11 @@ class PostgresObservations:
     async def answered(self, kinds: Sequence[ObservationKind], *, limit: int) -> Sequence[Observation]:
         return [_observation(row) for row in await self._database.fetch(_ANSWERED, list(kinds), limit)]
 
-    async def used(self, observation: ObservationId) -> None:
-        await self._database.execute(_USED, observation)
+    async def unanswered(self, kind: ObservationKind) -> int:
+        return int(await self._database.fetchval(_UNANSWERED, kind))
+
+    async def used(self, observation: ObservationId) -> bool:
+        return bool(await self._database.execute(_USED, observation))
 
 
 def _observation(row: asyncpg.Record) -> Observation:

@@ -44,6 +44,9 @@ class PostgresScheduling(Resolution):
     async def next_due(self) -> datetime | None:
         return await self._targets.next_due()
 
+    async def approaching(self, *, after: datetime | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
+        return await self._targets.approaching(after=after, before=before, limit=limit)
+
     async def settle(self, settled: Sequence[Settled]) -> None:
         async with self._database.transaction():
             # First, so that the targets that await one of these find it.

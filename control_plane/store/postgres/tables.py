@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -89,6 +90,16 @@ ORDER BY 2, 3
 ON CONFLICT (catalog, namespace, name) WHERE state <> 'REPLACED' DO UPDATE SET
     state = 'PRESENT', last_seen_time = EXCLUDED.last_seen_time, unresolved = t.unresolved OR t.state <> 'PRESENT'
 """
+_UNLOADED: Final = """
+SELECT catalog, namespace, name FROM tables
+WHERE uuid = '' AND state = 'PRESENT' AND ($2::text IS NULL OR (catalog, namespace, name) > ($2, $3, $4))
+ORDER BY catalog, namespace, name LIMIT $1
+"""
+_UNSEEN: Final = """
+SELECT catalog, namespace, name FROM tables
+WHERE catalog = $1 AND state = 'PRESENT' AND last_seen_time < $2
+ORDER BY last_seen_time, namespace, name LIMIT $3
+"""
 _FIND: Final = """
 SELECT id FROM tables
 WHERE catalog = $1 AND CASE WHEN $4 <> '' THEN uuid = $4 ELSE namespace = $2 AND name = $3 AND state <> 'REPLACED' END
@@ -139,6 +150,13 @@ class PostgresTables:
             async with _registered(), self._database.transaction():
                 await self._database.execute(_ALONE, [catalog])
                 await self._database.execute(_LISTED, catalog, json.dumps(listing))
+
+    async def unloaded(self, *, after: TableName | None, limit: int) -> Sequence[TableName]:
+        begin = _name(after) if after is not None else (None, None, None)
+        return [_table_name(row) for row in await self._database.fetch(_UNLOADED, limit, *begin)]
+
+    async def unseen(self, catalog: CatalogName, *, since: datetime, limit: int) -> Sequence[TableName]:
+        return [_table_name(row) for row in await self._database.fetch(_UNSEEN, catalog, since, limit)]
 
     async def get(self, name: TableName) -> Table:
         table = await self._get(name)
@@ -223,10 +241,14 @@ def _name(name: TableName) -> tuple[str, list[str], str]:
     return name.catalog, list(name.namespace), name.name
 
 
+def _table_name(row: asyncpg.Record) -> TableName:
+    return TableName(CatalogName(row["catalog"]), tuple(row["namespace"]), row["name"])
+
+
 def table_of(row: asyncpg.Record) -> Table:
     """The table of a row with the columns BESIDE it."""
     return Table(
-        TableName(CatalogName(row["catalog"]), tuple(row["namespace"]), row["name"]),
+        _table_name(row),
         TableUuid(row["uuid"]),
         location=row["location"],
         first_seen_time=row["first_seen_time"],

@@ -70,6 +70,13 @@ WITH found AS MATERIALIZED (
 WHERE g.catalog IN (SELECT name FROM held)
 ORDER BY g.due
 """
+_APPROACHING: Final = f"""
+WITH found AS MATERIALIZED (
+    SELECT * FROM targets WHERE due < $1 AND ($2::timestamptz IS NULL OR due > $2) ORDER BY due LIMIT $3
+)
+{_FACTS.format(targets="found")}
+ORDER BY g.due
+"""
 _OF_TABLE: Final = f"""
 {_FACTS.format(targets="targets")}
 WHERE g.catalog = $1 AND g.fence_key = $2
@@ -122,6 +129,9 @@ class Targets:
             raise TableNotFound(str(table))
         found = _facts(await self._database.fetch(_OF_TABLE, table.catalog, key))
         return sorted(found, key=lambda one: (one.target.type.order, one.target.mode))
+
+    async def approaching(self, *, after: datetime | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
+        return _facts(await self._database.fetch(_APPROACHING, before, after, limit))
 
     async def update(self, targets: Sequence[Target]) -> None:
         """Where these stand from now on; those that are gone stay gone."""

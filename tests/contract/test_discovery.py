@@ -1,0 +1,92 @@
+"""What discovery asks the store: listings and their begins, names without a UUID, tables unseen, answers used once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+from control_plane.domain.identifiers import TableName
+from control_plane.domain.observation import ObservationError, ObservationKind
+from control_plane.ports.records import Store
+from tests.support import factories
+from tests.support.factories import EVENTS, LAKE
+from tests.support.scene import Scene
+from tests.support.scheduling import Leader, target
+
+MINUTE = timedelta(minutes=1)
+
+
+async def test_the_begins_of_the_last_two_complete_listings_are_kept(any_store: Store) -> None:
+    await any_store.catalogs.create(factories.catalog())
+    first, second = factories.now() - 2 * MINUTE, factories.now() - MINUTE
+
+    await any_store.catalogs.record_listing(LAKE, error="", began=first)
+    await any_store.catalogs.record_listing(LAKE, error="some namespaces could not be listed")
+    recorded = await any_store.catalogs.record_listing(LAKE, error="", began=second)
+
+    assert recorded is not None
+    assert (recorded.list_begin_time, recorded.earlier_list_begin_time) == (second, first)
+    updated = await any_store.catalogs.update(factories.catalog(description="x"), revision=None, unused=False)
+    assert (updated.list_begin_time, updated.earlier_list_begin_time) == (second, first)
+    await any_store.catalogs.delete(LAKE, revision=None)
+    assert await any_store.catalogs.record_listing(LAKE, error="", began=second) is None
+
+
+async def test_names_without_a_uuid_are_found_page_by_page(scene: Scene) -> None:
+    names = [replace(EVENTS, name=f"t{number}") for number in range(3)]
+    await scene.store.tables.listed(LAKE, names)
+    await scene.store.tables.seen([factories.table(names[1])])
+    await scene.store.tables.missing(names[2])
+    await scene.store.tables.listed(LAKE, [replace(EVENTS, name="t9")])
+
+    first = await scene.store.tables.unloaded(after=None, limit=1)
+    rest = await scene.store.tables.unloaded(after=first[0], limit=5)
+
+    assert [name.name for name in (*first, *rest)] == ["t0", "t9"]
+
+
+async def test_tables_that_were_not_seen_since_are_found(scene: Scene) -> None:
+    now = await scene.store.now()
+    gone, old, young = (
+        factories.table(TableName(LAKE, ("a",), name), last_seen_time=now - age)
+        for name, age in (("gone", 3 * MINUTE), ("old", 2 * MINUTE), ("young", MINUTE))
+    )
+    await scene.store.tables.seen([gone, old, young])
+    await scene.store.tables.missing(gone.name)
+
+    assert await scene.store.tables.unseen(LAKE, since=now - 1.5 * MINUTE, limit=5) == [old.name]
+    assert await scene.store.tables.unseen(LAKE, since=now, limit=1) == [old.name]
+
+
+async def test_an_answer_is_used_by_one_caller(scene: Scene) -> None:
+    holder = await scene.attach()
+    assert holder.session is not None
+    opened = await scene.store.observations.open(factories.look(), within=MINUTE, timeout=MINUTE)
+    assert await scene.store.observations.unanswered(ObservationKind.INSPECT_TABLE) == 1
+    assert await scene.store.observations.unanswered(ObservationKind.LOAD_TABLE) == 0
+    (claimed,) = await scene.store.observations.claim(factories.looks_by(holder))
+    answer = ObservationError("UNAVAILABLE", "down")
+    await scene.store.observations.answer(opened.id, epoch=claimed.epoch, session=holder.session, answer=answer)
+
+    firsts = await asyncio.gather(*(scene.store.observations.used(opened.id) for _ in range(5)))
+
+    assert sorted(firsts) == [False, False, False, False, True]
+    assert await scene.store.observations.unanswered(ObservationKind.INSPECT_TABLE) == 0
+
+
+async def test_targets_that_become_due_soon_are_read_in_their_order(scene: Scene) -> None:
+    leader = await Leader.elected(scene)
+    now = await scene.store.now()
+    for number in range(4):
+        table = factories.table(replace(EVENTS, name=f"t{number}"))
+        await leader.resolve(table, target(table, due=now + number * MINUTE))
+
+    async def found(limit: int, after: int | None = None) -> list[str]:
+        begin = now + after * MINUTE if after is not None else None
+        facts = await scene.store.scheduling.approaching(after=begin, before=now + 3 * MINUTE, limit=limit)
+        return [one.table.name.name for one in facts]
+
+    assert await found(10) == ["t0", "t1", "t2"]
+    assert await found(1) == ["t0"]
+    assert await found(10, after=1) == ["t2"]
