@@ -12,8 +12,21 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from control_plane.domain.identifiers import OperationType
-from control_plane.domain.operations_config import ExpireSnapshotsConfig, RewriteDataFilesConfig
 from control_plane.domain.policy import Policy
+from control_plane.domain.removal_config import (
+    DEFAULT_MAX_ORPHAN_FILES,
+    DEFAULT_MAX_SHARE_OF_TABLE,
+    ORPHAN_AGE_FLOOR,
+    ExpireSnapshotsConfig,
+    OrphanCleanupConfig,
+    PrefixMismatchMode,
+)
+from control_plane.domain.rewriting_config import (
+    ComputeStatisticsConfig,
+    RewriteDataFilesConfig,
+    RewriteManifestsConfig,
+    RewritePositionDeletesConfig,
+)
 
 
 def plan_action(
@@ -27,6 +40,10 @@ def plan_action(
             return _rewrite_data_files(rewrite, now)
         case ExpireSnapshotsConfig() as expire:
             return _expire_snapshots(expire, now, snapshot_age_floor)
+        case OrphanCleanupConfig() as cleanup:
+            return _orphan_cleanup(cleanup, now)
+        case RewritePositionDeletesConfig() | RewriteManifestsConfig() | ComputeStatisticsConfig() as config:
+            return config.model_dump(mode="json", exclude_defaults=True)
         case None:
             raise ValueError(f"policy {policy.name} does not configure {kind}")
         case other:
@@ -51,6 +68,20 @@ def _expire_snapshots(config: ExpireSnapshotsConfig, now: datetime, floor: timed
         "clean_expired_metadata": config.clean_expired_metadata is True,
         "snapshot_ids": [str(snapshot) for snapshot in config.expire_snapshot_ids],
     }
+
+
+def _orphan_cleanup(config: OrphanCleanupConfig, now: datetime) -> Mapping[str, Any]:
+    action = {
+        "older_than": _instant(now - config.effective_age),
+        "floor": _instant(now - ORPHAN_AGE_FLOOR),
+        "prefix_mismatch_mode": (config.prefix_mismatch_mode or PrefixMismatchMode.ERROR).value,
+        "equal_schemes": dict(config.equal_schemes),
+        "equal_authorities": dict(config.equal_authorities),
+        "max_files": config.max_files or DEFAULT_MAX_ORPHAN_FILES,
+        "max_share_of_table": config.max_share_of_table or DEFAULT_MAX_SHARE_OF_TABLE,
+    }
+    wanted = {"location": config.location, "max_bytes": config.max_bytes}
+    return action | {name: value for name, value in wanted.items() if value is not None}
 
 
 def _instant(time: datetime) -> str:

@@ -193,3 +193,10 @@ class StoreUnavailable(DomainError):
 class TooManyRequests(DomainError):
     def __init__(self, *, limit: str) -> None:
         super().__init__(f"too many calls at once ({limit}); slow down and try again", limit=limit)
+
+
+class NotHandedOut(ValueError):
+    """A defect: an operation of a type that no executor announces was to be handed out, or was lost by one."""
+
+    def __init__(self, operation_type: str) -> None:
+        super().__init__(f"{operation_type} is announced by no executor of this version, and cannot be handed out")

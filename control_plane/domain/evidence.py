@@ -7,6 +7,7 @@ would remove before it began. An attempt that stored no plan never came to its f
 from __future__ import annotations
 
 from control_plane.domain.decisions import EvidenceFound
+from control_plane.domain.errors import NotHandedOut
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.observation import Evidence
 from control_plane.domain.operation import Effects, Operation, Outcome
@@ -25,6 +26,9 @@ def judge(operation: Operation, evidence: Evidence) -> EvidenceFound:
             return _stamps(operation, evidence)
         case OperationType.EXPIRE_SNAPSHOTS:
             return _expired(operation, evidence)
+        case other:
+            # No executor announces these, so none was ever handed out and lost.
+            raise NotHandedOut(other)
 
 
 def _stamps(operation: Operation, evidence: Evidence) -> EvidenceFound:

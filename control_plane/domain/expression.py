@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise, product
 from typing import Final
 
@@ -70,7 +71,7 @@ class Expression:
         _check_names(names)
         if not names:
             raise ValueError("the expression uses no field of the health report, so it would always say the same")
-        expression = cls(text=text, fields=names, _program=_compiled(text, tokens))
+        expression = cls(text=text, fields=names, _program=_program(text, tokens))
         expression._check_types([float(token) for kind, token in tokens if kind == "number"])
         return expression
 
@@ -90,10 +91,10 @@ class Expression:
             return None
         return verdict if isinstance(verdict, bool) else None
 
-    def unknown_fields(self, report: HealthReport) -> Sequence[str]:
-        """The fields that it uses and the report does not know."""
-        known = figures(report.metrics, now=report.measure_time)
-        return [name for name in self.fields if known[FIELDS[name]].value is None]
+    @property
+    def figures(self) -> Sequence[tuple[str, str]]:
+        """The names that it uses, each with the figure that it means."""
+        return [(name, FIELDS[name]) for name in self.fields]
 
     def _check_types(self, numbers: Sequence[float]) -> None:
         """Try it on figures around the numbers that it names, so that each of its branches is likely taken."""
@@ -149,7 +150,7 @@ def _check_names(names: Sequence[str]) -> None:
             raise ValueError(f"the expression names {name[:80]}, which no health report has; {advice}")
 
 
-def _compiled(text: str, tokens: Sequence[tuple[str, str]]) -> cel.Program:
+def _program(text: str, tokens: Sequence[tuple[str, str]]) -> cel.Program:
     # Figures are doubles, and CEL reckons with two of a kind only: whole numbers are read as doubles too.
     doubles = " ".join(f"{t}.0" if kind == "number" and _INTEGER.fullmatch(t) else t for kind, t in tokens)
     try:
@@ -171,3 +172,9 @@ def _place(text: str) -> str:
         found = _POSITION.search(str(error))
         return f" at line {found['line']}, character {found['column']}" if found else ""
     return ""
+
+
+@lru_cache(maxsize=1_024)
+def compiled(text: str) -> Expression:
+    """The expression of a stored policy, compiled once."""
+    return Expression.compile(text)

@@ -28,7 +28,11 @@ class OperationType(StrEnum):
     """The kinds of maintenance, in their order within a run: what rewrites comes before what removes."""
 
     REWRITE_DATA_FILES = "REWRITE_DATA_FILES"
+    REWRITE_POSITION_DELETES = "REWRITE_POSITION_DELETES"
+    REWRITE_MANIFESTS = "REWRITE_MANIFESTS"
     EXPIRE_SNAPSHOTS = "EXPIRE_SNAPSHOTS"
+    ORPHAN_CLEANUP = "ORPHAN_CLEANUP"
+    COMPUTE_STATISTICS = "COMPUTE_STATISTICS"
 
     @property
     def order(self) -> int:

@@ -9,28 +9,37 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Final, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from control_plane.domain.budget import Budget
+from control_plane.domain.document import BROKEN_RULES, SNAPSHOT_AGE_FLOOR, Broken, Document
 from control_plane.domain.errors import FieldViolation, InvalidArgument
+from control_plane.domain.health_thresholds import HealthThresholds
 from control_plane.domain.identifiers import OperationType, PolicyName, is_clean
-from control_plane.domain.operations_config import (
-    BROKEN_RULES,
-    SNAPSHOT_AGE_FLOOR,
-    Document,
-    ExpireSnapshotsConfig,
-    RewriteDataFilesConfig,
-)
 from control_plane.domain.pattern import Pattern
+from control_plane.domain.removal_config import ExpireSnapshotsConfig, OrphanCleanupConfig
+from control_plane.domain.rewriting_config import (
+    ComputeStatisticsConfig,
+    RewriteDataFilesConfig,
+    RewriteManifestsConfig,
+    RewritePositionDeletesConfig,
+)
+from control_plane.domain.schedule import never_due
+from control_plane.domain.schedule_config import ScheduleConfig
+from control_plane.domain.scheduling import PolicyMode
+from control_plane.domain.thresholds import Thresholds
+from control_plane.domain.trigger_conditions import TriggerConditions
 
-__all__ = [
-    "ExpireSnapshotsConfig",
-    "Policy",
-    "PolicySpec",
-    "RewriteDataFilesConfig",
-    "changes_what_it_does",
-    "validate_policy",
-]
+OperationConfig = (
+    RewriteDataFilesConfig
+    | RewritePositionDeletesConfig
+    | RewriteManifestsConfig
+    | ExpireSnapshotsConfig
+    | OrphanCleanupConfig
+    | ComputeStatisticsConfig
+)
 
 MIN_PRIORITY: Final = -10_000
 MAX_PRIORITY: Final = 10_000
@@ -55,8 +64,22 @@ class PolicySpec(Document):
     priority: Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)] | None = None
     tags: Annotated[dict[_Key, _Value], Field(max_length=MAX_TAGS)] = Field(default_factory=dict)
     managed_by: Annotated[str, Field(max_length=128)] = ""
+    mode: Annotated[PolicyMode, Field(strict=False)] | None = None
     rewrite_data_files: RewriteDataFilesConfig | None = None
+    rewrite_data_files_schedule: ScheduleConfig | None = None
+    rewrite_position_deletes: RewritePositionDeletesConfig | None = None
+    rewrite_position_deletes_schedule: ScheduleConfig | None = None
+    rewrite_manifests: RewriteManifestsConfig | None = None
+    rewrite_manifests_schedule: ScheduleConfig | None = None
     expire_snapshots: ExpireSnapshotsConfig | None = None
+    expire_snapshots_schedule: ScheduleConfig | None = None
+    orphan_cleanup: OrphanCleanupConfig | None = None
+    orphan_cleanup_schedule: ScheduleConfig | None = None
+    compute_statistics: ComputeStatisticsConfig | None = None
+    compute_statistics_schedule: ScheduleConfig | None = None
+    health_thresholds: HealthThresholds | None = None
+    trigger_conditions: TriggerConditions | None = None
+    budget: Budget | None = None
 
     @classmethod
     def stored(cls, document: Mapping[str, Any]) -> Self:
@@ -81,12 +104,28 @@ class PolicySpec(Document):
         """The operations that it configures, in the order of a run."""
         return tuple(kind for kind in OperationType if self.config(kind) is not None)
 
-    def config(self, operation_type: OperationType) -> RewriteDataFilesConfig | ExpireSnapshotsConfig | None:
-        match operation_type:
-            case OperationType.REWRITE_DATA_FILES:
-                return self.rewrite_data_files
-            case OperationType.EXPIRE_SNAPSHOTS:
-                return self.expire_snapshots
+    @property
+    def effective_mode(self) -> PolicyMode:
+        return self.mode or PolicyMode.ACTIVE
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """What the tables that it governs are held against."""
+        return (self.health_thresholds or HealthThresholds()).effective
+
+    def config(self, operation_type: OperationType) -> OperationConfig | None:
+        """How it does the operation; None: it does not."""
+        config: OperationConfig | None = getattr(self, operation_type.lower())
+        return config
+
+    def schedule(self, operation_type: OperationType) -> ScheduleConfig | None:
+        """When it does the operation; None: only when somebody triggers it."""
+        schedule: ScheduleConfig | None = getattr(self, _schedule_field(operation_type))
+        return schedule
+
+    def conditions(self, operation_type: OperationType) -> TriggerConditions | None:
+        """What its slots run under; which of it speaks of the operation, `domain.gates` says."""
+        return self.trigger_conditions if self.config(operation_type) is not None else None
 
     @cached_property
     def pattern(self) -> Pattern:
@@ -121,6 +160,20 @@ class PolicySpec(Document):
         if not all(is_clean(key) and is_clean(value) for key, value in tags.items()):
             raise ValueError("hold control characters; remove them")
         return tags
+
+    def _broken_rules(self, info: ValidationInfo) -> Iterator[Broken]:
+        for kind in OperationType:
+            schedule, field = self.schedule(kind), _schedule_field(kind)
+            if schedule is None:
+                continue
+            if self.config(kind) is None:
+                yield to_camel(field), f"schedules what {to_camel(kind.lower())} does not configure; add that too"
+            elif never_due(schedule):
+                yield to_camel(field) + ".cronExpression", "never falls inside its window and on its allowed days"
+
+
+def _schedule_field(operation_type: OperationType) -> str:
+    return f"{operation_type.lower()}_schedule"
 
 
 _LINE_BREAKS: Final = {ord("\n"): " ", ord("\r"): " ", ord("\t"): " "}
@@ -238,7 +291,10 @@ def _unknown(location: tuple[str | int, ...]) -> str:
     fields = sorted(_fields_beside(location))
     name = str(location[-1])
     folded = {field.lower(): field for field in fields}
-    nearest = difflib.get_close_matches(name.lower().replace("_", ""), folded, n=1, cutoff=0.6)
+    written = name.lower().replace("_", "")
+    nearest = difflib.get_close_matches(written, folded, n=1, cutoff=0.6)
+    if not nearest:
+        nearest = [field for field in folded if len(written) > 2 and field.startswith(written)][:1]
     if nearest:
         return f"unknown field; did you mean {folded[nearest[0]]}?"
     return f"unknown field; known are {', '.join(fields)}"
@@ -246,10 +302,20 @@ def _unknown(location: tuple[str | int, ...]) -> str:
 
 def _fields_beside(location: tuple[str | int, ...]) -> Iterator[str]:
     """The JSON names of the fields of the document in which the last part of the location stands."""
-    model: type[BaseModel] = PolicySpec
+    annotation: Any = PolicySpec
     for part in location[:-1]:
-        annotation = next(field.annotation for field in model.model_fields.values() if field.alias == part)
-        model = next(kind for kind in get_args(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel))
-    for field in model.model_fields.values():
+        document = _document_in(annotation)
+        # Below a field of a document comes its value; below a key of a map or a place in a list comes what they hold.
+        fields = {field.alias: field.annotation for field in document.model_fields.values()} if document else {}
+        annotation = fields.get(str(part), annotation)
+    document = _document_in(annotation)
+    for field in document.model_fields.values() if document else ():
         if field.alias:
             yield field.alias
+
+
+def _document_in(annotation: Any) -> type[BaseModel] | None:
+    """The kind of document that a field holds: itself, or as an option, in a list or in a map."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for kind in get_args(annotation) if (found := _document_in(kind)) is not None), None)

@@ -8,8 +8,8 @@ from typing import Any, Final, get_args
 
 from pydantic.alias_generators import to_camel
 
+from control_plane.domain.document import Document
 from control_plane.domain.errors import FieldViolation, InvalidArgument
-from control_plane.domain.operations_config import Document
 from control_plane.domain.policy import PolicySpec
 
 _ALL: Final = "*"
@@ -19,7 +19,7 @@ _MASK: Final = "updateMask"
 def updated_document(current: Mapping[str, Any], changes: Mapping[str, Any], *, paths: Sequence[str]) -> dict[str, Any]:
     """The document after the update; it is still to be validated.
 
-    A path is a field of the policy or of one of its configs, in snake or camel case; a named field that `changes` does
+    A path is a field of the policy or of a part of it, in snake or camel case; a named field that `changes` does
     not hold is unset. `*` takes everything from `changes`. No paths: the fields that `changes` holds, each as a whole.
     The name never changes.
     """
@@ -29,14 +29,19 @@ def updated_document(current: Mapping[str, Any], changes: Mapping[str, Any], *, 
         return {**changes, "name": current["name"]}
     checked = [_json_path(path) for path in paths] or [(field,) for field in changes if field != "name"]
     updated = dict(current)
-    for field, *inner in checked:
-        if not inner:
-            _take(updated, changes, field)
-            continue
-        config = dict(updated.get(field, {}))
-        _take(config, changes.get(field, {}), inner[0])
-        updated[field] = config
+    for path in checked:
+        _take_path(updated, changes, path)
     return updated
+
+
+def _take_path(target: dict[str, Any], source: Mapping[str, Any], path: Sequence[str]) -> None:
+    field, *inner = path
+    if not inner:
+        _take(target, source, field)
+        return
+    config = dict(target.get(field, {}))
+    _take_path(config, source.get(field, {}), inner)
+    target[field] = config
 
 
 def _take(target: dict[str, Any], source: Mapping[str, Any], field: str) -> None:

@@ -1,8 +1,8 @@
 """What a clock on a wall shows, and when, where daylight saving makes it skip or repeat times.
 
-`reached` and `first_shown` follow a clock that never goes back: while the hands repeat an hour it stands at the end of
-that hour, and where they skip one it is at the far side at once. On such a clock every time of day comes exactly once:
-in a gap at the first instant that exists, in a fold when it is shown first.
+`reached` and `first_shown` follow a clock that never goes back: while the hands repeat an hour it stands at the last
+moment of that hour, and where they skip one it is at the far side at once. On such a clock every time of day comes
+exactly once: in a gap at the first instant that exists, in a fold when it is shown first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def reached(at: datetime, zone: ZoneInfo) -> datetime:
         return local.replace(tzinfo=None)
     first, second = _readings(local.replace(tzinfo=None, microsecond=0), zone)
     standstill_ends = _change(first, second, zone) + (second - first)
-    return standstill_ends.astimezone(zone).replace(tzinfo=None)
+    return standstill_ends.astimezone(zone).replace(tzinfo=None) - datetime.resolution
 
 
 def first_shown(wall: datetime, zone: ZoneInfo) -> datetime:
@@ -48,7 +48,7 @@ def hands_go_back(wall: datetime, zone: ZoneInfo) -> datetime | None:
 
 def _readings(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """The instants by the offset before a change and by the one after it; in a gap the first is the later one."""
-    local = wall.replace(tzinfo=zone)
+    local = wall.replace(tzinfo=zone, fold=0)
     first = local.astimezone(UTC)
     if local.utcoffset() == (again := local.replace(fold=1)).utcoffset():
         return first, first

@@ -9,16 +9,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.domain.document import Document
 from control_plane.domain.identifiers import OperationType, TableName
-from control_plane.domain.operations_config import Document
-from control_plane.domain.policy import (
-    ExpireSnapshotsConfig,
-    Policy,
-    PolicySpec,
-    RewriteDataFilesConfig,
-    validate_policy,
-)
+from control_plane.domain.policy import Policy, PolicySpec, validate_policy
+from control_plane.domain.removal_config import ExpireSnapshotsConfig
 from control_plane.domain.resolution import resolve
+from control_plane.domain.rewriting_config import RewriteDataFilesConfig
 from control_plane.rpc.convert.policies import policy_to_proto, spec_from_proto
 from floe.v1 import policy_pb2 as pb
 

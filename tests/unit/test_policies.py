@@ -161,10 +161,23 @@ def test_an_unknown_field_like_no_other_is_answered_with_the_known_ones() -> Non
 
 
 @pytest.mark.parametrize(
-    "field", ["rewriteDataFilesSchedule", "triggerConditions", "mode", "budget", "healthThresholds"]
+    ("document", "path", "nearest"),
+    [
+        ({"rewriteDataFilesSchedule": {"cron": "0 2 * * *"}}, "rewriteDataFilesSchedule.cron", "cronExpression"),
+        ({"budget": {"perPass": {"operation": 1}}}, "budget.perPass.operation", "operations"),
+        ({"healthThresholds": {"fileCount": {"warn": 1}}}, "healthThresholds.fileCount.warn", "warning"),
+        (
+            {"triggerConditions": {"perOperation": {"EXPIRE_SNAPSHOTS": {"snapshotCount": 1}}}},
+            "triggerConditions.perOperation.EXPIRE_SNAPSHOTS.snapshotCount",
+            "snapshotCountAbove",
+        ),
+        ({"rewriteManifests": {"rewriteIf": {"lengths": 1}}}, "rewriteManifests.rewriteIf.lengths", "length"),
+    ],
 )
-def test_nothing_is_accepted_that_would_be_ignored(field: str) -> None:
-    assert field in refuse(MINIMAL | {field: {}})
+def test_an_unknown_field_deep_inside_is_named_by_its_path(document: dict[str, Any], path: str, nearest: str) -> None:
+    found = refuse(MINIMAL | {"rewriteDataFiles": {}} | document)
+
+    assert found[path] == f"unknown field; did you mean {nearest}?"
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a.b", "ä", "a" * 64, "a\n"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
 from control_plane.domain.catalog import Catalog
-from control_plane.domain.errors import FieldViolation, InvalidArgument
+from control_plane.domain.errors import FieldViolation, InvalidArgument, NotHandedOut
 from control_plane.domain.executor import Capabilities
 from control_plane.domain.identifiers import (
     CatalogName,
@@ -117,7 +117,7 @@ def grant_to_proto(grant: Grant, rules: Rules) -> pb.Assignment:
             json_format.ParseDict(dict(operation.action), assignment.expire_snapshots)
             assignment.expire_snapshots.SetInParent()
         case other:
-            assert_never(other)
+            raise NotHandedOut(other)
     return assignment
 
 

@@ -39,8 +39,12 @@ def policy_to_proto(policy: Policy) -> pb.Policy:
 
 def _written(field: FieldDescriptor, value: Any) -> Any:
     """One set field as it stands in the document."""
+    if isinstance(value, Mapping):
+        return {key: _content(content) for key, content in value.items()}
+    return list(value) if field.is_repeated else _content(value)
+
+
+def _content(value: Any) -> Any:
     if isinstance(value, Message):
         return {inner.json_name: _written(inner, content) for inner, content in value.ListFields()}
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if field.is_repeated else value
+    return value

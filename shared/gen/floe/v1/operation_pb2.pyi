@@ -31,15 +31,33 @@ class _OperationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     """Compaction, sorting or z-ordering of data files."""
     OPERATION_TYPE_EXPIRE_SNAPSHOTS: _OperationType.ValueType  # 2
     """Removal of old snapshots and of the files that only they reach."""
+    OPERATION_TYPE_REWRITE_POSITION_DELETES: _OperationType.ValueType  # 3
+    """Compaction of position delete files."""
+    OPERATION_TYPE_REWRITE_MANIFESTS: _OperationType.ValueType  # 4
+    """Fewer, better clustered manifests."""
+    OPERATION_TYPE_ORPHAN_CLEANUP: _OperationType.ValueType  # 5
+    """Removal of files below the table's location that nothing references."""
+    OPERATION_TYPE_COMPUTE_STATISTICS: _OperationType.ValueType  # 6
+    """Statistics of columns and partitions."""
 
 class OperationType(_OperationType, metaclass=_OperationTypeEnumTypeWrapper):
-    """The kinds of maintenance, in the order in which a run takes them."""
+    """The kinds of maintenance. A run takes them in the order: data files, position deletes, manifests, snapshots, orphan
+    files, statistics.
+    """
 
 OPERATION_TYPE_UNSPECIFIED: OperationType.ValueType  # 0
 OPERATION_TYPE_REWRITE_DATA_FILES: OperationType.ValueType  # 1
 """Compaction, sorting or z-ordering of data files."""
 OPERATION_TYPE_EXPIRE_SNAPSHOTS: OperationType.ValueType  # 2
 """Removal of old snapshots and of the files that only they reach."""
+OPERATION_TYPE_REWRITE_POSITION_DELETES: OperationType.ValueType  # 3
+"""Compaction of position delete files."""
+OPERATION_TYPE_REWRITE_MANIFESTS: OperationType.ValueType  # 4
+"""Fewer, better clustered manifests."""
+OPERATION_TYPE_ORPHAN_CLEANUP: OperationType.ValueType  # 5
+"""Removal of files below the table's location that nothing references."""
+OPERATION_TYPE_COMPUTE_STATISTICS: OperationType.ValueType  # 6
+"""Statistics of columns and partitions."""
 Global___OperationType: _TypeAlias = OperationType  # noqa: Y015
 
 class _OperationState:

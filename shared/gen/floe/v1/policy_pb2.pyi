@@ -64,6 +64,20 @@ class Policy(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REWRITE_DATA_FILES_SCHEDULE_FIELD_NUMBER: _builtins.int
+    EXPIRE_SNAPSHOTS_SCHEDULE_FIELD_NUMBER: _builtins.int
+    REWRITE_POSITION_DELETES_FIELD_NUMBER: _builtins.int
+    REWRITE_POSITION_DELETES_SCHEDULE_FIELD_NUMBER: _builtins.int
+    REWRITE_MANIFESTS_FIELD_NUMBER: _builtins.int
+    REWRITE_MANIFESTS_SCHEDULE_FIELD_NUMBER: _builtins.int
+    ORPHAN_CLEANUP_FIELD_NUMBER: _builtins.int
+    ORPHAN_CLEANUP_SCHEDULE_FIELD_NUMBER: _builtins.int
+    COMPUTE_STATISTICS_FIELD_NUMBER: _builtins.int
+    COMPUTE_STATISTICS_SCHEDULE_FIELD_NUMBER: _builtins.int
+    HEALTH_THRESHOLDS_FIELD_NUMBER: _builtins.int
+    TRIGGER_CONDITIONS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Identifier: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`. Immutable."""
     description: _builtins.str
@@ -89,6 +103,10 @@ class Policy(_message.Message):
     """Rises, from 1, when what the policy does changes; not for `description`, `tags` and `managed_by`."""
     etag: _builtins.str
     """Opaque version of this policy; send it back with an update to change only what was read."""
+    mode: _builtins.str
+    """`ACTIVE` or `SHADOW`; unset: ACTIVE. A SHADOW policy decides and records what it would do, and runs nothing; it is
+    resolved apart and never displaces an ACTIVE one.
+    """
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels; at most 64, keys of 1 to 128 and values of at most 256 characters."""
@@ -105,6 +123,52 @@ class Policy(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def rewrite_data_files_schedule(self) -> Global___ScheduleConfig:
+        """When data files are rewritten; unset: only when somebody triggers it. The same holds for every other schedule, and
+        each needs its operation beside it.
+        """
+
+    @_builtins.property
+    def expire_snapshots_schedule(self) -> Global___ScheduleConfig: ...
+    @_builtins.property
+    def rewrite_position_deletes(self) -> Global___RewritePositionDeletesConfig:
+        """Set, even if empty: the policy compacts position delete files."""
+
+    @_builtins.property
+    def rewrite_position_deletes_schedule(self) -> Global___ScheduleConfig: ...
+    @_builtins.property
+    def rewrite_manifests(self) -> Global___RewriteManifestsConfig:
+        """Set, even if empty: the policy rewrites manifests."""
+
+    @_builtins.property
+    def rewrite_manifests_schedule(self) -> Global___ScheduleConfig: ...
+    @_builtins.property
+    def orphan_cleanup(self) -> Global___OrphanCleanupConfig:
+        """Set, even if empty: the policy removes orphan files."""
+
+    @_builtins.property
+    def orphan_cleanup_schedule(self) -> Global___ScheduleConfig: ...
+    @_builtins.property
+    def compute_statistics(self) -> Global___ComputeStatisticsConfig:
+        """Set, even if empty: the policy computes statistics."""
+
+    @_builtins.property
+    def compute_statistics_schedule(self) -> Global___ScheduleConfig: ...
+    @_builtins.property
+    def health_thresholds(self) -> Global___HealthThresholds:
+        """What its tables are held against; unset: the defaults."""
+
+    @_builtins.property
+    def trigger_conditions(self) -> Global___TriggerConditions:
+        """Under which conditions its slots run; unset: always."""
+
+    @_builtins.property
+    def budget(self) -> Global___Budget:
+        """How much its scheduled operations may take; unset: no limit. Operations that are triggered by hand are counted, and
+        never refused.
+        """
+
     def __init__(
         self,
         *,
@@ -121,21 +185,681 @@ class Policy(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        mode: _builtins.str | None = ...,
+        rewrite_data_files_schedule: Global___ScheduleConfig | None = ...,
+        expire_snapshots_schedule: Global___ScheduleConfig | None = ...,
+        rewrite_position_deletes: Global___RewritePositionDeletesConfig | None = ...,
+        rewrite_position_deletes_schedule: Global___ScheduleConfig | None = ...,
+        rewrite_manifests: Global___RewriteManifestsConfig | None = ...,
+        rewrite_manifests_schedule: Global___ScheduleConfig | None = ...,
+        orphan_cleanup: Global___OrphanCleanupConfig | None = ...,
+        orphan_cleanup_schedule: Global___ScheduleConfig | None = ...,
+        compute_statistics: Global___ComputeStatisticsConfig | None = ...,
+        compute_statistics_schedule: Global___ScheduleConfig | None = ...,
+        health_thresholds: Global___HealthThresholds | None = ...,
+        trigger_conditions: Global___TriggerConditions | None = ...,
+        budget: Global___Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_priority", b"_priority", "create_time", b"create_time", "enabled", b"enabled", "expire_snapshots", b"expire_snapshots", "priority", b"priority", "rewrite_data_files", b"rewrite_data_files", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_mode", b"_mode", "_priority", b"_priority", "budget", b"budget", "compute_statistics", b"compute_statistics", "compute_statistics_schedule", b"compute_statistics_schedule", "create_time", b"create_time", "enabled", b"enabled", "expire_snapshots", b"expire_snapshots", "expire_snapshots_schedule", b"expire_snapshots_schedule", "health_thresholds", b"health_thresholds", "mode", b"mode", "orphan_cleanup", b"orphan_cleanup", "orphan_cleanup_schedule", b"orphan_cleanup_schedule", "priority", b"priority", "rewrite_data_files", b"rewrite_data_files", "rewrite_data_files_schedule", b"rewrite_data_files_schedule", "rewrite_manifests", b"rewrite_manifests", "rewrite_manifests_schedule", b"rewrite_manifests_schedule", "rewrite_position_deletes", b"rewrite_position_deletes", "rewrite_position_deletes_schedule", b"rewrite_position_deletes_schedule", "trigger_conditions", b"trigger_conditions", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_priority", b"_priority", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "expire_snapshots", b"expire_snapshots", "generation", b"generation", "managed_by", b"managed_by", "name", b"name", "priority", b"priority", "rewrite_data_files", b"rewrite_data_files", "table_pattern", b"table_pattern", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_mode", b"_mode", "_priority", b"_priority", "budget", b"budget", "compute_statistics", b"compute_statistics", "compute_statistics_schedule", b"compute_statistics_schedule", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "expire_snapshots", b"expire_snapshots", "expire_snapshots_schedule", b"expire_snapshots_schedule", "generation", b"generation", "health_thresholds", b"health_thresholds", "managed_by", b"managed_by", "mode", b"mode", "name", b"name", "orphan_cleanup", b"orphan_cleanup", "orphan_cleanup_schedule", b"orphan_cleanup_schedule", "priority", b"priority", "rewrite_data_files", b"rewrite_data_files", "rewrite_data_files_schedule", b"rewrite_data_files_schedule", "rewrite_manifests", b"rewrite_manifests", "rewrite_manifests_schedule", b"rewrite_manifests_schedule", "rewrite_position_deletes", b"rewrite_position_deletes", "rewrite_position_deletes_schedule", b"rewrite_position_deletes_schedule", "table_pattern", b"table_pattern", "tags", b"tags", "trigger_conditions", b"trigger_conditions", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
+    _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class ScheduleConfig(_message.Message):
+    """When an operation comes due: a cron or an interval, exactly one of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_EXPRESSION_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    WINDOW_START_FIELD_NUMBER: _builtins.int
+    WINDOW_END_FIELD_NUMBER: _builtins.int
+    ALLOWED_DAYS_FIELD_NUMBER: _builtins.int
+    AT_WINDOW_END_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    cron_expression: _builtins.str
+    """Five fields (minute, hour, day of month, month, day of week), or six with the second in front; names, `L` and `#`; a
+    `?` is read as `*`. In a daylight-saving gap a time of day fires at the first instant that exists, in a fold once.
+    """
+    interval: _builtins.str
+    """An ISO 8601 duration such as `PT6H`, above zero: from the end of one operation to the next slot."""
+    time_zone: _builtins.str
+    """A name of the IANA database, such as `Europe/Zurich`; unset: UTC."""
+    window_start: _builtins.str
+    """`HH:mm`, inclusive; with `window_end`. Slots lie inside the window, which may go over midnight."""
+    window_end: _builtins.str
+    """`HH:mm`, exclusive."""
+    at_window_end: _builtins.str
+    """`FINISH` or `CANCEL` what still runs when the window closes; unset: FINISH."""
+    timeout: _builtins.str
+    """An ISO 8601 duration: an operation that runs longer is cancelled. Unset: six hours."""
+    jitter: _builtins.str
+    """An ISO 8601 duration, shorter than the interval: slots are spread over it, each table always at the same place."""
+    enabled: _builtins.bool
+    """Unset: enabled."""
+    @_builtins.property
+    def allowed_days(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`MONDAY` to `SUNDAY`, none twice: the day on which the window opened counts. Empty: every day."""
+
+    def __init__(
+        self,
+        *,
+        cron_expression: _builtins.str | None = ...,
+        interval: _builtins.str | None = ...,
+        time_zone: _builtins.str | None = ...,
+        window_start: _builtins.str | None = ...,
+        window_end: _builtins.str | None = ...,
+        allowed_days: _abc.Iterable[_builtins.str] | None = ...,
+        at_window_end: _builtins.str | None = ...,
+        timeout: _builtins.str | None = ...,
+        jitter: _builtins.str | None = ...,
+        enabled: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at_window_end", b"_at_window_end", "_cron_expression", b"_cron_expression", "_enabled", b"_enabled", "_interval", b"_interval", "_jitter", b"_jitter", "_time_zone", b"_time_zone", "_timeout", b"_timeout", "_window_end", b"_window_end", "_window_start", b"_window_start", "at_window_end", b"at_window_end", "cron_expression", b"cron_expression", "enabled", b"enabled", "interval", b"interval", "jitter", b"jitter", "time_zone", b"time_zone", "timeout", b"timeout", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at_window_end", b"_at_window_end", "_cron_expression", b"_cron_expression", "_enabled", b"_enabled", "_interval", b"_interval", "_jitter", b"_jitter", "_time_zone", b"_time_zone", "_timeout", b"_timeout", "_window_end", b"_window_end", "_window_start", b"_window_start", "allowed_days", b"allowed_days", "at_window_end", b"at_window_end", "cron_expression", b"cron_expression", "enabled", b"enabled", "interval", b"interval", "jitter", b"jitter", "time_zone", b"time_zone", "timeout", b"timeout", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__at_window_end: _TypeAlias = _typing.Literal["at_window_end"]  # noqa: Y015
+    _WhichOneofArgType__at_window_end: _TypeAlias = _typing.Literal["_at_window_end", b"_at_window_end"]  # noqa: Y015
+    _WhichOneofReturnType__cron_expression: _TypeAlias = _typing.Literal["cron_expression"]  # noqa: Y015
+    _WhichOneofArgType__cron_expression: _TypeAlias = _typing.Literal["_cron_expression", b"_cron_expression"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__interval: _TypeAlias = _typing.Literal["interval"]  # noqa: Y015
+    _WhichOneofArgType__interval: _TypeAlias = _typing.Literal["_interval", b"_interval"]  # noqa: Y015
+    _WhichOneofReturnType__jitter: _TypeAlias = _typing.Literal["jitter"]  # noqa: Y015
+    _WhichOneofArgType__jitter: _TypeAlias = _typing.Literal["_jitter", b"_jitter"]  # noqa: Y015
+    _WhichOneofReturnType__time_zone: _TypeAlias = _typing.Literal["time_zone"]  # noqa: Y015
+    _WhichOneofArgType__time_zone: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone"]  # noqa: Y015
+    _WhichOneofReturnType__timeout: _TypeAlias = _typing.Literal["timeout"]  # noqa: Y015
+    _WhichOneofArgType__timeout: _TypeAlias = _typing.Literal["_timeout", b"_timeout"]  # noqa: Y015
+    _WhichOneofReturnType__window_end: _TypeAlias = _typing.Literal["window_end"]  # noqa: Y015
+    _WhichOneofArgType__window_end: _TypeAlias = _typing.Literal["_window_end", b"_window_end"]  # noqa: Y015
+    _WhichOneofReturnType__window_start: _TypeAlias = _typing.Literal["window_start"]  # noqa: Y015
+    _WhichOneofArgType__window_start: _TypeAlias = _typing.Literal["_window_start", b"_window_start"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__at_window_end) -> _WhichOneofReturnType__at_window_end | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cron_expression) -> _WhichOneofReturnType__cron_expression | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__interval) -> _WhichOneofReturnType__interval | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter) -> _WhichOneofReturnType__jitter | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_zone) -> _WhichOneofReturnType__time_zone | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout) -> _WhichOneofReturnType__timeout | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__window_end) -> _WhichOneofReturnType__window_end | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__window_start) -> _WhichOneofReturnType__window_start | None: ...
+
+Global___ScheduleConfig: _TypeAlias = ScheduleConfig  # noqa: Y015
+
+@_typing.final
+class TriggerConditions(_message.Message):
+    """Under which conditions a slot runs. A threshold is met from its limit on and gates the operations that it speaks of:
+    file size, counts, skew and partitions the data files; delete files the data files and position deletes; snapshots
+    their expiry; manifests their rewriting. What is unknown makes nothing true.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PerOperationMinIntervalMinutesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PerOperationEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___OperationConditions: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___OperationConditions | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SMALL_FILE_PERCENTAGE_ABOVE_FIELD_NUMBER: _builtins.int
+    SMALL_FILE_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    REDUCIBLE_FILE_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    TOTAL_FILE_SIZE_ABOVE_BYTES_FIELD_NUMBER: _builtins.int
+    DELETE_FILE_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    DELETE_FILE_RATIO_ABOVE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_AGE_ABOVE_DAYS_FIELD_NUMBER: _builtins.int
+    PARTITION_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    PARTITION_SKEW_ABOVE_FIELD_NUMBER: _builtins.int
+    MANIFEST_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    MANIFEST_SIZE_ABOVE_BYTES_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
+    CRITICAL_PIPELINE_FIELD_NUMBER: _builtins.int
+    CRITICAL_PIPELINE_MAX_DELAY_MINUTES_FIELD_NUMBER: _builtins.int
+    TRIGGER_LOGIC_FIELD_NUMBER: _builtins.int
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    PER_OPERATION_MIN_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
+    PER_OPERATION_FIELD_NUMBER: _builtins.int
+    small_file_percentage_above: _builtins.float
+    """Percent, 0 to 100."""
+    small_file_count_above: _builtins.int
+    reducible_file_count_above: _builtins.int
+    """The files that a bin-pack would remove."""
+    total_file_size_above_bytes: _builtins.int
+    delete_file_count_above: _builtins.int
+    delete_file_ratio_above: _builtins.float
+    """Delete files for each data file."""
+    snapshot_count_above: _builtins.int
+    snapshot_age_above_days: _builtins.float
+    """The age of the oldest snapshot."""
+    partition_count_above: _builtins.int
+    partition_skew_above: _builtins.float
+    """Files of the fullest partition for each of the mean one."""
+    manifest_count_above: _builtins.int
+    manifest_size_above_bytes: _builtins.int
+    min_interval_minutes: _builtins.int
+    """Since the last success of the operation on the table."""
+    critical_pipeline: _builtins.bool
+    """With `critical_pipeline_max_delay_minutes`: run whatever health says once so much time has passed since the last
+    success.
+    """
+    critical_pipeline_max_delay_minutes: _builtins.int
+    trigger_logic: _builtins.str
+    """`OR`: any threshold is enough; `AND`: all that are set are needed. Unset: OR."""
+    expression: _builtins.str
+    """One more threshold, in CEL over the figures of a health report, at most 1,000 characters: numbers, comparisons,
+    arithmetic, `&&`, `||`, `!` and `? :`; for example `smallFileCount > 100 && deleteFileRatio > 0.2`.
+    """
+    @_builtins.property
+    def per_operation_min_interval_minutes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By operation type, such as `EXPIRE_SNAPSHOTS`; wins over `min_interval_minutes`."""
+
+    @_builtins.property
+    def per_operation(self) -> _containers.MessageMap[_builtins.str, Global___OperationConditions]:
+        """By operation type: conditions that replace the shared ones, field by field."""
+
+    def __init__(
+        self,
+        *,
+        small_file_percentage_above: _builtins.float | None = ...,
+        small_file_count_above: _builtins.int | None = ...,
+        reducible_file_count_above: _builtins.int | None = ...,
+        total_file_size_above_bytes: _builtins.int | None = ...,
+        delete_file_count_above: _builtins.int | None = ...,
+        delete_file_ratio_above: _builtins.float | None = ...,
+        snapshot_count_above: _builtins.int | None = ...,
+        snapshot_age_above_days: _builtins.float | None = ...,
+        partition_count_above: _builtins.int | None = ...,
+        partition_skew_above: _builtins.float | None = ...,
+        manifest_count_above: _builtins.int | None = ...,
+        manifest_size_above_bytes: _builtins.int | None = ...,
+        min_interval_minutes: _builtins.int | None = ...,
+        critical_pipeline: _builtins.bool | None = ...,
+        critical_pipeline_max_delay_minutes: _builtins.int | None = ...,
+        trigger_logic: _builtins.str | None = ...,
+        expression: _builtins.str | None = ...,
+        per_operation_min_interval_minutes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        per_operation: _abc.Mapping[_builtins.str, Global___OperationConditions] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_critical_pipeline", b"_critical_pipeline", "_critical_pipeline_max_delay_minutes", b"_critical_pipeline_max_delay_minutes", "_delete_file_count_above", b"_delete_file_count_above", "_delete_file_ratio_above", b"_delete_file_ratio_above", "_expression", b"_expression", "_manifest_count_above", b"_manifest_count_above", "_manifest_size_above_bytes", b"_manifest_size_above_bytes", "_min_interval_minutes", b"_min_interval_minutes", "_partition_count_above", b"_partition_count_above", "_partition_skew_above", b"_partition_skew_above", "_reducible_file_count_above", b"_reducible_file_count_above", "_small_file_count_above", b"_small_file_count_above", "_small_file_percentage_above", b"_small_file_percentage_above", "_snapshot_age_above_days", b"_snapshot_age_above_days", "_snapshot_count_above", b"_snapshot_count_above", "_total_file_size_above_bytes", b"_total_file_size_above_bytes", "_trigger_logic", b"_trigger_logic", "critical_pipeline", b"critical_pipeline", "critical_pipeline_max_delay_minutes", b"critical_pipeline_max_delay_minutes", "delete_file_count_above", b"delete_file_count_above", "delete_file_ratio_above", b"delete_file_ratio_above", "expression", b"expression", "manifest_count_above", b"manifest_count_above", "manifest_size_above_bytes", b"manifest_size_above_bytes", "min_interval_minutes", b"min_interval_minutes", "partition_count_above", b"partition_count_above", "partition_skew_above", b"partition_skew_above", "reducible_file_count_above", b"reducible_file_count_above", "small_file_count_above", b"small_file_count_above", "small_file_percentage_above", b"small_file_percentage_above", "snapshot_age_above_days", b"snapshot_age_above_days", "snapshot_count_above", b"snapshot_count_above", "total_file_size_above_bytes", b"total_file_size_above_bytes", "trigger_logic", b"trigger_logic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_critical_pipeline", b"_critical_pipeline", "_critical_pipeline_max_delay_minutes", b"_critical_pipeline_max_delay_minutes", "_delete_file_count_above", b"_delete_file_count_above", "_delete_file_ratio_above", b"_delete_file_ratio_above", "_expression", b"_expression", "_manifest_count_above", b"_manifest_count_above", "_manifest_size_above_bytes", b"_manifest_size_above_bytes", "_min_interval_minutes", b"_min_interval_minutes", "_partition_count_above", b"_partition_count_above", "_partition_skew_above", b"_partition_skew_above", "_reducible_file_count_above", b"_reducible_file_count_above", "_small_file_count_above", b"_small_file_count_above", "_small_file_percentage_above", b"_small_file_percentage_above", "_snapshot_age_above_days", b"_snapshot_age_above_days", "_snapshot_count_above", b"_snapshot_count_above", "_total_file_size_above_bytes", b"_total_file_size_above_bytes", "_trigger_logic", b"_trigger_logic", "critical_pipeline", b"critical_pipeline", "critical_pipeline_max_delay_minutes", b"critical_pipeline_max_delay_minutes", "delete_file_count_above", b"delete_file_count_above", "delete_file_ratio_above", b"delete_file_ratio_above", "expression", b"expression", "manifest_count_above", b"manifest_count_above", "manifest_size_above_bytes", b"manifest_size_above_bytes", "min_interval_minutes", b"min_interval_minutes", "partition_count_above", b"partition_count_above", "partition_skew_above", b"partition_skew_above", "per_operation", b"per_operation", "per_operation_min_interval_minutes", b"per_operation_min_interval_minutes", "reducible_file_count_above", b"reducible_file_count_above", "small_file_count_above", b"small_file_count_above", "small_file_percentage_above", b"small_file_percentage_above", "snapshot_age_above_days", b"snapshot_age_above_days", "snapshot_count_above", b"snapshot_count_above", "total_file_size_above_bytes", b"total_file_size_above_bytes", "trigger_logic", b"trigger_logic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__critical_pipeline: _TypeAlias = _typing.Literal["critical_pipeline"]  # noqa: Y015
+    _WhichOneofArgType__critical_pipeline: _TypeAlias = _typing.Literal["_critical_pipeline", b"_critical_pipeline"]  # noqa: Y015
+    _WhichOneofReturnType__critical_pipeline_max_delay_minutes: _TypeAlias = _typing.Literal["critical_pipeline_max_delay_minutes"]  # noqa: Y015
+    _WhichOneofArgType__critical_pipeline_max_delay_minutes: _TypeAlias = _typing.Literal["_critical_pipeline_max_delay_minutes", b"_critical_pipeline_max_delay_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__delete_file_count_above: _TypeAlias = _typing.Literal["delete_file_count_above"]  # noqa: Y015
+    _WhichOneofArgType__delete_file_count_above: _TypeAlias = _typing.Literal["_delete_file_count_above", b"_delete_file_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__delete_file_ratio_above: _TypeAlias = _typing.Literal["delete_file_ratio_above"]  # noqa: Y015
+    _WhichOneofArgType__delete_file_ratio_above: _TypeAlias = _typing.Literal["_delete_file_ratio_above", b"_delete_file_ratio_above"]  # noqa: Y015
+    _WhichOneofReturnType__expression: _TypeAlias = _typing.Literal["expression"]  # noqa: Y015
+    _WhichOneofArgType__expression: _TypeAlias = _typing.Literal["_expression", b"_expression"]  # noqa: Y015
+    _WhichOneofReturnType__manifest_count_above: _TypeAlias = _typing.Literal["manifest_count_above"]  # noqa: Y015
+    _WhichOneofArgType__manifest_count_above: _TypeAlias = _typing.Literal["_manifest_count_above", b"_manifest_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__manifest_size_above_bytes: _TypeAlias = _typing.Literal["manifest_size_above_bytes"]  # noqa: Y015
+    _WhichOneofArgType__manifest_size_above_bytes: _TypeAlias = _typing.Literal["_manifest_size_above_bytes", b"_manifest_size_above_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__min_interval_minutes: _TypeAlias = _typing.Literal["min_interval_minutes"]  # noqa: Y015
+    _WhichOneofArgType__min_interval_minutes: _TypeAlias = _typing.Literal["_min_interval_minutes", b"_min_interval_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__partition_count_above: _TypeAlias = _typing.Literal["partition_count_above"]  # noqa: Y015
+    _WhichOneofArgType__partition_count_above: _TypeAlias = _typing.Literal["_partition_count_above", b"_partition_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__partition_skew_above: _TypeAlias = _typing.Literal["partition_skew_above"]  # noqa: Y015
+    _WhichOneofArgType__partition_skew_above: _TypeAlias = _typing.Literal["_partition_skew_above", b"_partition_skew_above"]  # noqa: Y015
+    _WhichOneofReturnType__reducible_file_count_above: _TypeAlias = _typing.Literal["reducible_file_count_above"]  # noqa: Y015
+    _WhichOneofArgType__reducible_file_count_above: _TypeAlias = _typing.Literal["_reducible_file_count_above", b"_reducible_file_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__small_file_count_above: _TypeAlias = _typing.Literal["small_file_count_above"]  # noqa: Y015
+    _WhichOneofArgType__small_file_count_above: _TypeAlias = _typing.Literal["_small_file_count_above", b"_small_file_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__small_file_percentage_above: _TypeAlias = _typing.Literal["small_file_percentage_above"]  # noqa: Y015
+    _WhichOneofArgType__small_file_percentage_above: _TypeAlias = _typing.Literal["_small_file_percentage_above", b"_small_file_percentage_above"]  # noqa: Y015
+    _WhichOneofReturnType__snapshot_age_above_days: _TypeAlias = _typing.Literal["snapshot_age_above_days"]  # noqa: Y015
+    _WhichOneofArgType__snapshot_age_above_days: _TypeAlias = _typing.Literal["_snapshot_age_above_days", b"_snapshot_age_above_days"]  # noqa: Y015
+    _WhichOneofReturnType__snapshot_count_above: _TypeAlias = _typing.Literal["snapshot_count_above"]  # noqa: Y015
+    _WhichOneofArgType__snapshot_count_above: _TypeAlias = _typing.Literal["_snapshot_count_above", b"_snapshot_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__total_file_size_above_bytes: _TypeAlias = _typing.Literal["total_file_size_above_bytes"]  # noqa: Y015
+    _WhichOneofArgType__total_file_size_above_bytes: _TypeAlias = _typing.Literal["_total_file_size_above_bytes", b"_total_file_size_above_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__trigger_logic: _TypeAlias = _typing.Literal["trigger_logic"]  # noqa: Y015
+    _WhichOneofArgType__trigger_logic: _TypeAlias = _typing.Literal["_trigger_logic", b"_trigger_logic"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__critical_pipeline) -> _WhichOneofReturnType__critical_pipeline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__critical_pipeline_max_delay_minutes) -> _WhichOneofReturnType__critical_pipeline_max_delay_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_file_count_above) -> _WhichOneofReturnType__delete_file_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_file_ratio_above) -> _WhichOneofReturnType__delete_file_ratio_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expression) -> _WhichOneofReturnType__expression | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__manifest_count_above) -> _WhichOneofReturnType__manifest_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__manifest_size_above_bytes) -> _WhichOneofReturnType__manifest_size_above_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_interval_minutes) -> _WhichOneofReturnType__min_interval_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition_count_above) -> _WhichOneofReturnType__partition_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition_skew_above) -> _WhichOneofReturnType__partition_skew_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reducible_file_count_above) -> _WhichOneofReturnType__reducible_file_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__small_file_count_above) -> _WhichOneofReturnType__small_file_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__small_file_percentage_above) -> _WhichOneofReturnType__small_file_percentage_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_age_above_days) -> _WhichOneofReturnType__snapshot_age_above_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_count_above) -> _WhichOneofReturnType__snapshot_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_file_size_above_bytes) -> _WhichOneofReturnType__total_file_size_above_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trigger_logic) -> _WhichOneofReturnType__trigger_logic | None: ...
+
+Global___TriggerConditions: _TypeAlias = TriggerConditions  # noqa: Y015
+
+@_typing.final
+class OperationConditions(_message.Message):
+    """Conditions of one operation type; the fields mean what they mean in TriggerConditions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SMALL_FILE_PERCENTAGE_ABOVE_FIELD_NUMBER: _builtins.int
+    SMALL_FILE_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    REDUCIBLE_FILE_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    TOTAL_FILE_SIZE_ABOVE_BYTES_FIELD_NUMBER: _builtins.int
+    DELETE_FILE_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    DELETE_FILE_RATIO_ABOVE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_AGE_ABOVE_DAYS_FIELD_NUMBER: _builtins.int
+    PARTITION_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    PARTITION_SKEW_ABOVE_FIELD_NUMBER: _builtins.int
+    MANIFEST_COUNT_ABOVE_FIELD_NUMBER: _builtins.int
+    MANIFEST_SIZE_ABOVE_BYTES_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
+    CRITICAL_PIPELINE_FIELD_NUMBER: _builtins.int
+    CRITICAL_PIPELINE_MAX_DELAY_MINUTES_FIELD_NUMBER: _builtins.int
+    TRIGGER_LOGIC_FIELD_NUMBER: _builtins.int
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    small_file_percentage_above: _builtins.float
+    small_file_count_above: _builtins.int
+    reducible_file_count_above: _builtins.int
+    total_file_size_above_bytes: _builtins.int
+    delete_file_count_above: _builtins.int
+    delete_file_ratio_above: _builtins.float
+    snapshot_count_above: _builtins.int
+    snapshot_age_above_days: _builtins.float
+    partition_count_above: _builtins.int
+    partition_skew_above: _builtins.float
+    manifest_count_above: _builtins.int
+    manifest_size_above_bytes: _builtins.int
+    min_interval_minutes: _builtins.int
+    critical_pipeline: _builtins.bool
+    critical_pipeline_max_delay_minutes: _builtins.int
+    trigger_logic: _builtins.str
+    expression: _builtins.str
+    def __init__(
+        self,
+        *,
+        small_file_percentage_above: _builtins.float | None = ...,
+        small_file_count_above: _builtins.int | None = ...,
+        reducible_file_count_above: _builtins.int | None = ...,
+        total_file_size_above_bytes: _builtins.int | None = ...,
+        delete_file_count_above: _builtins.int | None = ...,
+        delete_file_ratio_above: _builtins.float | None = ...,
+        snapshot_count_above: _builtins.int | None = ...,
+        snapshot_age_above_days: _builtins.float | None = ...,
+        partition_count_above: _builtins.int | None = ...,
+        partition_skew_above: _builtins.float | None = ...,
+        manifest_count_above: _builtins.int | None = ...,
+        manifest_size_above_bytes: _builtins.int | None = ...,
+        min_interval_minutes: _builtins.int | None = ...,
+        critical_pipeline: _builtins.bool | None = ...,
+        critical_pipeline_max_delay_minutes: _builtins.int | None = ...,
+        trigger_logic: _builtins.str | None = ...,
+        expression: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_critical_pipeline", b"_critical_pipeline", "_critical_pipeline_max_delay_minutes", b"_critical_pipeline_max_delay_minutes", "_delete_file_count_above", b"_delete_file_count_above", "_delete_file_ratio_above", b"_delete_file_ratio_above", "_expression", b"_expression", "_manifest_count_above", b"_manifest_count_above", "_manifest_size_above_bytes", b"_manifest_size_above_bytes", "_min_interval_minutes", b"_min_interval_minutes", "_partition_count_above", b"_partition_count_above", "_partition_skew_above", b"_partition_skew_above", "_reducible_file_count_above", b"_reducible_file_count_above", "_small_file_count_above", b"_small_file_count_above", "_small_file_percentage_above", b"_small_file_percentage_above", "_snapshot_age_above_days", b"_snapshot_age_above_days", "_snapshot_count_above", b"_snapshot_count_above", "_total_file_size_above_bytes", b"_total_file_size_above_bytes", "_trigger_logic", b"_trigger_logic", "critical_pipeline", b"critical_pipeline", "critical_pipeline_max_delay_minutes", b"critical_pipeline_max_delay_minutes", "delete_file_count_above", b"delete_file_count_above", "delete_file_ratio_above", b"delete_file_ratio_above", "expression", b"expression", "manifest_count_above", b"manifest_count_above", "manifest_size_above_bytes", b"manifest_size_above_bytes", "min_interval_minutes", b"min_interval_minutes", "partition_count_above", b"partition_count_above", "partition_skew_above", b"partition_skew_above", "reducible_file_count_above", b"reducible_file_count_above", "small_file_count_above", b"small_file_count_above", "small_file_percentage_above", b"small_file_percentage_above", "snapshot_age_above_days", b"snapshot_age_above_days", "snapshot_count_above", b"snapshot_count_above", "total_file_size_above_bytes", b"total_file_size_above_bytes", "trigger_logic", b"trigger_logic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_critical_pipeline", b"_critical_pipeline", "_critical_pipeline_max_delay_minutes", b"_critical_pipeline_max_delay_minutes", "_delete_file_count_above", b"_delete_file_count_above", "_delete_file_ratio_above", b"_delete_file_ratio_above", "_expression", b"_expression", "_manifest_count_above", b"_manifest_count_above", "_manifest_size_above_bytes", b"_manifest_size_above_bytes", "_min_interval_minutes", b"_min_interval_minutes", "_partition_count_above", b"_partition_count_above", "_partition_skew_above", b"_partition_skew_above", "_reducible_file_count_above", b"_reducible_file_count_above", "_small_file_count_above", b"_small_file_count_above", "_small_file_percentage_above", b"_small_file_percentage_above", "_snapshot_age_above_days", b"_snapshot_age_above_days", "_snapshot_count_above", b"_snapshot_count_above", "_total_file_size_above_bytes", b"_total_file_size_above_bytes", "_trigger_logic", b"_trigger_logic", "critical_pipeline", b"critical_pipeline", "critical_pipeline_max_delay_minutes", b"critical_pipeline_max_delay_minutes", "delete_file_count_above", b"delete_file_count_above", "delete_file_ratio_above", b"delete_file_ratio_above", "expression", b"expression", "manifest_count_above", b"manifest_count_above", "manifest_size_above_bytes", b"manifest_size_above_bytes", "min_interval_minutes", b"min_interval_minutes", "partition_count_above", b"partition_count_above", "partition_skew_above", b"partition_skew_above", "reducible_file_count_above", b"reducible_file_count_above", "small_file_count_above", b"small_file_count_above", "small_file_percentage_above", b"small_file_percentage_above", "snapshot_age_above_days", b"snapshot_age_above_days", "snapshot_count_above", b"snapshot_count_above", "total_file_size_above_bytes", b"total_file_size_above_bytes", "trigger_logic", b"trigger_logic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__critical_pipeline: _TypeAlias = _typing.Literal["critical_pipeline"]  # noqa: Y015
+    _WhichOneofArgType__critical_pipeline: _TypeAlias = _typing.Literal["_critical_pipeline", b"_critical_pipeline"]  # noqa: Y015
+    _WhichOneofReturnType__critical_pipeline_max_delay_minutes: _TypeAlias = _typing.Literal["critical_pipeline_max_delay_minutes"]  # noqa: Y015
+    _WhichOneofArgType__critical_pipeline_max_delay_minutes: _TypeAlias = _typing.Literal["_critical_pipeline_max_delay_minutes", b"_critical_pipeline_max_delay_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__delete_file_count_above: _TypeAlias = _typing.Literal["delete_file_count_above"]  # noqa: Y015
+    _WhichOneofArgType__delete_file_count_above: _TypeAlias = _typing.Literal["_delete_file_count_above", b"_delete_file_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__delete_file_ratio_above: _TypeAlias = _typing.Literal["delete_file_ratio_above"]  # noqa: Y015
+    _WhichOneofArgType__delete_file_ratio_above: _TypeAlias = _typing.Literal["_delete_file_ratio_above", b"_delete_file_ratio_above"]  # noqa: Y015
+    _WhichOneofReturnType__expression: _TypeAlias = _typing.Literal["expression"]  # noqa: Y015
+    _WhichOneofArgType__expression: _TypeAlias = _typing.Literal["_expression", b"_expression"]  # noqa: Y015
+    _WhichOneofReturnType__manifest_count_above: _TypeAlias = _typing.Literal["manifest_count_above"]  # noqa: Y015
+    _WhichOneofArgType__manifest_count_above: _TypeAlias = _typing.Literal["_manifest_count_above", b"_manifest_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__manifest_size_above_bytes: _TypeAlias = _typing.Literal["manifest_size_above_bytes"]  # noqa: Y015
+    _WhichOneofArgType__manifest_size_above_bytes: _TypeAlias = _typing.Literal["_manifest_size_above_bytes", b"_manifest_size_above_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__min_interval_minutes: _TypeAlias = _typing.Literal["min_interval_minutes"]  # noqa: Y015
+    _WhichOneofArgType__min_interval_minutes: _TypeAlias = _typing.Literal["_min_interval_minutes", b"_min_interval_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__partition_count_above: _TypeAlias = _typing.Literal["partition_count_above"]  # noqa: Y015
+    _WhichOneofArgType__partition_count_above: _TypeAlias = _typing.Literal["_partition_count_above", b"_partition_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__partition_skew_above: _TypeAlias = _typing.Literal["partition_skew_above"]  # noqa: Y015
+    _WhichOneofArgType__partition_skew_above: _TypeAlias = _typing.Literal["_partition_skew_above", b"_partition_skew_above"]  # noqa: Y015
+    _WhichOneofReturnType__reducible_file_count_above: _TypeAlias = _typing.Literal["reducible_file_count_above"]  # noqa: Y015
+    _WhichOneofArgType__reducible_file_count_above: _TypeAlias = _typing.Literal["_reducible_file_count_above", b"_reducible_file_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__small_file_count_above: _TypeAlias = _typing.Literal["small_file_count_above"]  # noqa: Y015
+    _WhichOneofArgType__small_file_count_above: _TypeAlias = _typing.Literal["_small_file_count_above", b"_small_file_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__small_file_percentage_above: _TypeAlias = _typing.Literal["small_file_percentage_above"]  # noqa: Y015
+    _WhichOneofArgType__small_file_percentage_above: _TypeAlias = _typing.Literal["_small_file_percentage_above", b"_small_file_percentage_above"]  # noqa: Y015
+    _WhichOneofReturnType__snapshot_age_above_days: _TypeAlias = _typing.Literal["snapshot_age_above_days"]  # noqa: Y015
+    _WhichOneofArgType__snapshot_age_above_days: _TypeAlias = _typing.Literal["_snapshot_age_above_days", b"_snapshot_age_above_days"]  # noqa: Y015
+    _WhichOneofReturnType__snapshot_count_above: _TypeAlias = _typing.Literal["snapshot_count_above"]  # noqa: Y015
+    _WhichOneofArgType__snapshot_count_above: _TypeAlias = _typing.Literal["_snapshot_count_above", b"_snapshot_count_above"]  # noqa: Y015
+    _WhichOneofReturnType__total_file_size_above_bytes: _TypeAlias = _typing.Literal["total_file_size_above_bytes"]  # noqa: Y015
+    _WhichOneofArgType__total_file_size_above_bytes: _TypeAlias = _typing.Literal["_total_file_size_above_bytes", b"_total_file_size_above_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__trigger_logic: _TypeAlias = _typing.Literal["trigger_logic"]  # noqa: Y015
+    _WhichOneofArgType__trigger_logic: _TypeAlias = _typing.Literal["_trigger_logic", b"_trigger_logic"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__critical_pipeline) -> _WhichOneofReturnType__critical_pipeline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__critical_pipeline_max_delay_minutes) -> _WhichOneofReturnType__critical_pipeline_max_delay_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_file_count_above) -> _WhichOneofReturnType__delete_file_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_file_ratio_above) -> _WhichOneofReturnType__delete_file_ratio_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expression) -> _WhichOneofReturnType__expression | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__manifest_count_above) -> _WhichOneofReturnType__manifest_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__manifest_size_above_bytes) -> _WhichOneofReturnType__manifest_size_above_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_interval_minutes) -> _WhichOneofReturnType__min_interval_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition_count_above) -> _WhichOneofReturnType__partition_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition_skew_above) -> _WhichOneofReturnType__partition_skew_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reducible_file_count_above) -> _WhichOneofReturnType__reducible_file_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__small_file_count_above) -> _WhichOneofReturnType__small_file_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__small_file_percentage_above) -> _WhichOneofReturnType__small_file_percentage_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_age_above_days) -> _WhichOneofReturnType__snapshot_age_above_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_count_above) -> _WhichOneofReturnType__snapshot_count_above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_file_size_above_bytes) -> _WhichOneofReturnType__total_file_size_above_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trigger_logic) -> _WhichOneofReturnType__trigger_logic | None: ...
+
+Global___OperationConditions: _TypeAlias = OperationConditions  # noqa: Y015
+
+@_typing.final
+class HealthThresholds(_message.Message):
+    """What tables are held against: a preset, and what differs from it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Pair(_message.Message):
+        """From `warning` on a figure is a warning, from `critical` on it is critical; above 0, in this order."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        WARNING_FIELD_NUMBER: _builtins.int
+        CRITICAL_FIELD_NUMBER: _builtins.int
+        warning: _builtins.float
+        critical: _builtins.float
+        def __init__(
+            self,
+            *,
+            warning: _builtins.float | None = ...,
+            critical: _builtins.float | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_critical", b"_critical", "_warning", b"_warning", "critical", b"critical", "warning", b"warning"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_critical", b"_critical", "_warning", b"_warning", "critical", b"critical", "warning", b"warning"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__critical: _TypeAlias = _typing.Literal["critical"]  # noqa: Y015
+        _WhichOneofArgType__critical: _TypeAlias = _typing.Literal["_critical", b"_critical"]  # noqa: Y015
+        _WhichOneofReturnType__warning: _TypeAlias = _typing.Literal["warning"]  # noqa: Y015
+        _WhichOneofArgType__warning: _TypeAlias = _typing.Literal["_warning", b"_warning"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__critical) -> _WhichOneofReturnType__critical | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__warning) -> _WhichOneofReturnType__warning | None: ...
+
+    PRESET_FIELD_NUMBER: _builtins.int
+    SMALL_FILE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SMALL_FILE_PERCENT_FIELD_NUMBER: _builtins.int
+    LARGE_FILE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LARGE_FILE_PERCENT_FIELD_NUMBER: _builtins.int
+    FILE_COUNT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_COUNT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_AGE_DAYS_FIELD_NUMBER: _builtins.int
+    DELETE_FILE_COUNT_FIELD_NUMBER: _builtins.int
+    DELETE_FILE_RATIO_FIELD_NUMBER: _builtins.int
+    MANIFEST_COUNT_FIELD_NUMBER: _builtins.int
+    MANIFEST_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PARTITION_COUNT_FIELD_NUMBER: _builtins.int
+    PARTITION_SKEW_FIELD_NUMBER: _builtins.int
+    STALE_METADATA_DAYS_FIELD_NUMBER: _builtins.int
+    preset: _builtins.str
+    """`DEFAULT`, `STRICT` or `RELAXED`; unset: DEFAULT."""
+    small_file_size_bytes: _builtins.int
+    """A data file below it is small."""
+    large_file_size_bytes: _builtins.int
+    """A data file above it is large; above `small_file_size_bytes`."""
+    @_builtins.property
+    def small_file_percent(self) -> Global___HealthThresholds.Pair:
+        """Percent of the data files."""
+
+    @_builtins.property
+    def large_file_percent(self) -> Global___HealthThresholds.Pair: ...
+    @_builtins.property
+    def file_count(self) -> Global___HealthThresholds.Pair: ...
+    @_builtins.property
+    def snapshot_count(self) -> Global___HealthThresholds.Pair: ...
+    @_builtins.property
+    def snapshot_age_days(self) -> Global___HealthThresholds.Pair:
+        """Of the oldest snapshot."""
+
+    @_builtins.property
+    def delete_file_count(self) -> Global___HealthThresholds.Pair: ...
+    @_builtins.property
+    def delete_file_ratio(self) -> Global___HealthThresholds.Pair:
+        """Delete files for each data file."""
+
+    @_builtins.property
+    def manifest_count(self) -> Global___HealthThresholds.Pair: ...
+    @_builtins.property
+    def manifest_size_bytes(self) -> Global___HealthThresholds.Pair:
+        """All manifests of the current snapshot."""
+
+    @_builtins.property
+    def partition_count(self) -> Global___HealthThresholds.Pair: ...
+    @_builtins.property
+    def partition_skew(self) -> Global___HealthThresholds.Pair:
+        """Files of the fullest partition for each of the mean one."""
+
+    @_builtins.property
+    def stale_metadata_days(self) -> Global___HealthThresholds.Pair:
+        """Since the newest snapshot."""
+
+    def __init__(
+        self,
+        *,
+        preset: _builtins.str | None = ...,
+        small_file_size_bytes: _builtins.int | None = ...,
+        small_file_percent: Global___HealthThresholds.Pair | None = ...,
+        large_file_size_bytes: _builtins.int | None = ...,
+        large_file_percent: Global___HealthThresholds.Pair | None = ...,
+        file_count: Global___HealthThresholds.Pair | None = ...,
+        snapshot_count: Global___HealthThresholds.Pair | None = ...,
+        snapshot_age_days: Global___HealthThresholds.Pair | None = ...,
+        delete_file_count: Global___HealthThresholds.Pair | None = ...,
+        delete_file_ratio: Global___HealthThresholds.Pair | None = ...,
+        manifest_count: Global___HealthThresholds.Pair | None = ...,
+        manifest_size_bytes: Global___HealthThresholds.Pair | None = ...,
+        partition_count: Global___HealthThresholds.Pair | None = ...,
+        partition_skew: Global___HealthThresholds.Pair | None = ...,
+        stale_metadata_days: Global___HealthThresholds.Pair | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_large_file_size_bytes", b"_large_file_size_bytes", "_preset", b"_preset", "_small_file_size_bytes", b"_small_file_size_bytes", "delete_file_count", b"delete_file_count", "delete_file_ratio", b"delete_file_ratio", "file_count", b"file_count", "large_file_percent", b"large_file_percent", "large_file_size_bytes", b"large_file_size_bytes", "manifest_count", b"manifest_count", "manifest_size_bytes", b"manifest_size_bytes", "partition_count", b"partition_count", "partition_skew", b"partition_skew", "preset", b"preset", "small_file_percent", b"small_file_percent", "small_file_size_bytes", b"small_file_size_bytes", "snapshot_age_days", b"snapshot_age_days", "snapshot_count", b"snapshot_count", "stale_metadata_days", b"stale_metadata_days"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_large_file_size_bytes", b"_large_file_size_bytes", "_preset", b"_preset", "_small_file_size_bytes", b"_small_file_size_bytes", "delete_file_count", b"delete_file_count", "delete_file_ratio", b"delete_file_ratio", "file_count", b"file_count", "large_file_percent", b"large_file_percent", "large_file_size_bytes", b"large_file_size_bytes", "manifest_count", b"manifest_count", "manifest_size_bytes", b"manifest_size_bytes", "partition_count", b"partition_count", "partition_skew", b"partition_skew", "preset", b"preset", "small_file_percent", b"small_file_percent", "small_file_size_bytes", b"small_file_size_bytes", "snapshot_age_days", b"snapshot_age_days", "snapshot_count", b"snapshot_count", "stale_metadata_days", b"stale_metadata_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__large_file_size_bytes: _TypeAlias = _typing.Literal["large_file_size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__large_file_size_bytes: _TypeAlias = _typing.Literal["_large_file_size_bytes", b"_large_file_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__preset: _TypeAlias = _typing.Literal["preset"]  # noqa: Y015
+    _WhichOneofArgType__preset: _TypeAlias = _typing.Literal["_preset", b"_preset"]  # noqa: Y015
+    _WhichOneofReturnType__small_file_size_bytes: _TypeAlias = _typing.Literal["small_file_size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__small_file_size_bytes: _TypeAlias = _typing.Literal["_small_file_size_bytes", b"_small_file_size_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__large_file_size_bytes) -> _WhichOneofReturnType__large_file_size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preset) -> _WhichOneofReturnType__preset | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__small_file_size_bytes) -> _WhichOneofReturnType__small_file_size_bytes | None: ...
+
+Global___HealthThresholds: _TypeAlias = HealthThresholds  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    """How much a policy's scheduled operations may take at most."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Limits(_message.Message):
+        """Each from 0; 0 and unset: no limit."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TABLES_FIELD_NUMBER: _builtins.int
+        OPERATIONS_FIELD_NUMBER: _builtins.int
+        BYTES_FIELD_NUMBER: _builtins.int
+        ENGINE_SECONDS_FIELD_NUMBER: _builtins.int
+        tables: _builtins.int
+        operations: _builtins.int
+        bytes: _builtins.int
+        """To be rewritten, by estimate; corrected when the operation has finished."""
+        engine_seconds: _builtins.int
+        def __init__(
+            self,
+            *,
+            tables: _builtins.int | None = ...,
+            operations: _builtins.int | None = ...,
+            bytes: _builtins.int | None = ...,
+            engine_seconds: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_engine_seconds", b"_engine_seconds", "_operations", b"_operations", "_tables", b"_tables", "bytes", b"bytes", "engine_seconds", b"engine_seconds", "operations", b"operations", "tables", b"tables"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_engine_seconds", b"_engine_seconds", "_operations", b"_operations", "_tables", b"_tables", "bytes", b"bytes", "engine_seconds", b"engine_seconds", "operations", b"operations", "tables", b"tables"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__bytes: _TypeAlias = _typing.Literal["bytes"]  # noqa: Y015
+        _WhichOneofArgType__bytes: _TypeAlias = _typing.Literal["_bytes", b"_bytes"]  # noqa: Y015
+        _WhichOneofReturnType__engine_seconds: _TypeAlias = _typing.Literal["engine_seconds"]  # noqa: Y015
+        _WhichOneofArgType__engine_seconds: _TypeAlias = _typing.Literal["_engine_seconds", b"_engine_seconds"]  # noqa: Y015
+        _WhichOneofReturnType__operations: _TypeAlias = _typing.Literal["operations"]  # noqa: Y015
+        _WhichOneofArgType__operations: _TypeAlias = _typing.Literal["_operations", b"_operations"]  # noqa: Y015
+        _WhichOneofReturnType__tables: _TypeAlias = _typing.Literal["tables"]  # noqa: Y015
+        _WhichOneofArgType__tables: _TypeAlias = _typing.Literal["_tables", b"_tables"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes) -> _WhichOneofReturnType__bytes | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__engine_seconds) -> _WhichOneofReturnType__engine_seconds | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__operations) -> _WhichOneofReturnType__operations | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__tables) -> _WhichOneofReturnType__tables | None: ...
+
+    PER_PASS_FIELD_NUMBER: _builtins.int
+    PER_HOUR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def per_pass(self) -> Global___Budget.Limits:
+        """In one pass of the scheduler."""
+
+    @_builtins.property
+    def per_hour(self) -> Global___Budget.Limits:
+        """In any hour."""
+
+    def __init__(
+        self,
+        *,
+        per_pass: Global___Budget.Limits | None = ...,
+        per_hour: Global___Budget.Limits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["per_hour", b"per_hour", "per_pass", b"per_pass"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_hour", b"per_hour", "per_pass", b"per_pass"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015
 
 @_typing.final
 class RewriteDataFilesConfig(_message.Message):
@@ -389,6 +1113,332 @@ class ExpireSnapshotsConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retain_last) -> _WhichOneofReturnType__retain_last | None: ...
 
 Global___ExpireSnapshotsConfig: _TypeAlias = ExpireSnapshotsConfig  # noqa: Y015
+
+@_typing.final
+class RewritePositionDeletesConfig(_message.Message):
+    """How position delete files are compacted, by Iceberg's RewritePositionDeleteFiles action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FILE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    REWRITE_ALL_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    target_file_size_bytes: _builtins.int
+    """Bytes, above 0. Unset: the table's `write.delete.target-file-size-bytes`."""
+    rewrite_all: _builtins.bool
+    """Unset: false, only what the engine's own rules select."""
+    filter: _builtins.str
+    """As in RewriteDataFilesConfig; not with `rewrite_all`."""
+    def __init__(
+        self,
+        *,
+        target_file_size_bytes: _builtins.int | None = ...,
+        rewrite_all: _builtins.bool | None = ...,
+        filter: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_rewrite_all", b"_rewrite_all", "_target_file_size_bytes", b"_target_file_size_bytes", "filter", b"filter", "rewrite_all", b"rewrite_all", "target_file_size_bytes", b"target_file_size_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_rewrite_all", b"_rewrite_all", "_target_file_size_bytes", b"_target_file_size_bytes", "filter", b"filter", "rewrite_all", b"rewrite_all", "target_file_size_bytes", b"target_file_size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    _WhichOneofReturnType__rewrite_all: _TypeAlias = _typing.Literal["rewrite_all"]  # noqa: Y015
+    _WhichOneofArgType__rewrite_all: _TypeAlias = _typing.Literal["_rewrite_all", b"_rewrite_all"]  # noqa: Y015
+    _WhichOneofReturnType__target_file_size_bytes: _TypeAlias = _typing.Literal["target_file_size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__target_file_size_bytes: _TypeAlias = _typing.Literal["_target_file_size_bytes", b"_target_file_size_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rewrite_all) -> _WhichOneofReturnType__rewrite_all | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_file_size_bytes) -> _WhichOneofReturnType__target_file_size_bytes | None: ...
+
+Global___RewritePositionDeletesConfig: _TypeAlias = RewritePositionDeletesConfig  # noqa: Y015
+
+@_typing.final
+class RewriteManifestsConfig(_message.Message):
+    """How manifests are rewritten, by Iceberg's RewriteManifests action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RewriteIf(_message.Message):
+        """Which manifests; every set field must hold."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PATH_FIELD_NUMBER: _builtins.int
+        LENGTH_FIELD_NUMBER: _builtins.int
+        SPEC_ID_FIELD_NUMBER: _builtins.int
+        CONTENT_FIELD_NUMBER: _builtins.int
+        SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
+        MIN_SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
+        SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+        ADDED_FILES_COUNT_FIELD_NUMBER: _builtins.int
+        EXISTING_FILES_COUNT_FIELD_NUMBER: _builtins.int
+        DELETED_FILES_COUNT_FIELD_NUMBER: _builtins.int
+        path: _builtins.str
+        length: _builtins.int
+        """Bytes."""
+        spec_id: _builtins.int
+        content: _builtins.str
+        """`DATA` or `DELETES`."""
+        sequence_number: _builtins.int
+        min_sequence_number: _builtins.int
+        snapshot_id: _builtins.int
+        added_files_count: _builtins.int
+        existing_files_count: _builtins.int
+        deleted_files_count: _builtins.int
+        def __init__(
+            self,
+            *,
+            path: _builtins.str | None = ...,
+            length: _builtins.int | None = ...,
+            spec_id: _builtins.int | None = ...,
+            content: _builtins.str | None = ...,
+            sequence_number: _builtins.int | None = ...,
+            min_sequence_number: _builtins.int | None = ...,
+            snapshot_id: _builtins.int | None = ...,
+            added_files_count: _builtins.int | None = ...,
+            existing_files_count: _builtins.int | None = ...,
+            deleted_files_count: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count", "_content", b"_content", "_deleted_files_count", b"_deleted_files_count", "_existing_files_count", b"_existing_files_count", "_length", b"_length", "_min_sequence_number", b"_min_sequence_number", "_path", b"_path", "_sequence_number", b"_sequence_number", "_snapshot_id", b"_snapshot_id", "_spec_id", b"_spec_id", "added_files_count", b"added_files_count", "content", b"content", "deleted_files_count", b"deleted_files_count", "existing_files_count", b"existing_files_count", "length", b"length", "min_sequence_number", b"min_sequence_number", "path", b"path", "sequence_number", b"sequence_number", "snapshot_id", b"snapshot_id", "spec_id", b"spec_id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count", "_content", b"_content", "_deleted_files_count", b"_deleted_files_count", "_existing_files_count", b"_existing_files_count", "_length", b"_length", "_min_sequence_number", b"_min_sequence_number", "_path", b"_path", "_sequence_number", b"_sequence_number", "_snapshot_id", b"_snapshot_id", "_spec_id", b"_spec_id", "added_files_count", b"added_files_count", "content", b"content", "deleted_files_count", b"deleted_files_count", "existing_files_count", b"existing_files_count", "length", b"length", "min_sequence_number", b"min_sequence_number", "path", b"path", "sequence_number", b"sequence_number", "snapshot_id", b"snapshot_id", "spec_id", b"spec_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__added_files_count: _TypeAlias = _typing.Literal["added_files_count"]  # noqa: Y015
+        _WhichOneofArgType__added_files_count: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count"]  # noqa: Y015
+        _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
+        _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
+        _WhichOneofReturnType__deleted_files_count: _TypeAlias = _typing.Literal["deleted_files_count"]  # noqa: Y015
+        _WhichOneofArgType__deleted_files_count: _TypeAlias = _typing.Literal["_deleted_files_count", b"_deleted_files_count"]  # noqa: Y015
+        _WhichOneofReturnType__existing_files_count: _TypeAlias = _typing.Literal["existing_files_count"]  # noqa: Y015
+        _WhichOneofArgType__existing_files_count: _TypeAlias = _typing.Literal["_existing_files_count", b"_existing_files_count"]  # noqa: Y015
+        _WhichOneofReturnType__length: _TypeAlias = _typing.Literal["length"]  # noqa: Y015
+        _WhichOneofArgType__length: _TypeAlias = _typing.Literal["_length", b"_length"]  # noqa: Y015
+        _WhichOneofReturnType__min_sequence_number: _TypeAlias = _typing.Literal["min_sequence_number"]  # noqa: Y015
+        _WhichOneofArgType__min_sequence_number: _TypeAlias = _typing.Literal["_min_sequence_number", b"_min_sequence_number"]  # noqa: Y015
+        _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
+        _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
+        _WhichOneofReturnType__sequence_number: _TypeAlias = _typing.Literal["sequence_number"]  # noqa: Y015
+        _WhichOneofArgType__sequence_number: _TypeAlias = _typing.Literal["_sequence_number", b"_sequence_number"]  # noqa: Y015
+        _WhichOneofReturnType__snapshot_id: _TypeAlias = _typing.Literal["snapshot_id"]  # noqa: Y015
+        _WhichOneofArgType__snapshot_id: _TypeAlias = _typing.Literal["_snapshot_id", b"_snapshot_id"]  # noqa: Y015
+        _WhichOneofReturnType__spec_id: _TypeAlias = _typing.Literal["spec_id"]  # noqa: Y015
+        _WhichOneofArgType__spec_id: _TypeAlias = _typing.Literal["_spec_id", b"_spec_id"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__added_files_count) -> _WhichOneofReturnType__added_files_count | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__content) -> _WhichOneofReturnType__content | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__deleted_files_count) -> _WhichOneofReturnType__deleted_files_count | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__existing_files_count) -> _WhichOneofReturnType__existing_files_count | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__length) -> _WhichOneofReturnType__length | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__min_sequence_number) -> _WhichOneofReturnType__min_sequence_number | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__sequence_number) -> _WhichOneofReturnType__sequence_number | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_id) -> _WhichOneofReturnType__snapshot_id | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__spec_id) -> _WhichOneofReturnType__spec_id | None: ...
+
+    SPEC_ID_FIELD_NUMBER: _builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    STAGING_LOCATION_FIELD_NUMBER: _builtins.int
+    REWRITE_IF_FIELD_NUMBER: _builtins.int
+    spec_id: _builtins.int
+    """From 0, the manifests of this partition spec. Unset: the current one."""
+    staging_location: _builtins.str
+    """Where new manifests are written first. Unset: the table's metadata location."""
+    @_builtins.property
+    def sort_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Partition columns to cluster by, at most 100, none twice."""
+
+    @_builtins.property
+    def rewrite_if(self) -> Global___RewriteManifestsConfig.RewriteIf: ...
+    def __init__(
+        self,
+        *,
+        spec_id: _builtins.int | None = ...,
+        sort_by: _abc.Iterable[_builtins.str] | None = ...,
+        staging_location: _builtins.str | None = ...,
+        rewrite_if: Global___RewriteManifestsConfig.RewriteIf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_spec_id", b"_spec_id", "_staging_location", b"_staging_location", "rewrite_if", b"rewrite_if", "spec_id", b"spec_id", "staging_location", b"staging_location"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spec_id", b"_spec_id", "_staging_location", b"_staging_location", "rewrite_if", b"rewrite_if", "sort_by", b"sort_by", "spec_id", b"spec_id", "staging_location", b"staging_location"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__spec_id: _TypeAlias = _typing.Literal["spec_id"]  # noqa: Y015
+    _WhichOneofArgType__spec_id: _TypeAlias = _typing.Literal["_spec_id", b"_spec_id"]  # noqa: Y015
+    _WhichOneofReturnType__staging_location: _TypeAlias = _typing.Literal["staging_location"]  # noqa: Y015
+    _WhichOneofArgType__staging_location: _TypeAlias = _typing.Literal["_staging_location", b"_staging_location"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spec_id) -> _WhichOneofReturnType__spec_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__staging_location) -> _WhichOneofReturnType__staging_location | None: ...
+
+Global___RewriteManifestsConfig: _TypeAlias = RewriteManifestsConfig  # noqa: Y015
+
+@_typing.final
+class OrphanCleanupConfig(_message.Message):
+    """Which files below a table's location are orphans: referenced by nothing and old enough; never younger than 24 hours."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EqualSchemesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class EqualAuthoritiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RETENTION_PERIOD_IN_DAYS_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    PREFIX_MISMATCH_MODE_FIELD_NUMBER: _builtins.int
+    EQUAL_SCHEMES_FIELD_NUMBER: _builtins.int
+    EQUAL_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    MAX_FILES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_SHARE_OF_TABLE_FIELD_NUMBER: _builtins.int
+    retention_period_in_days: _builtins.int
+    """From 1; not with `older_than`. Unset: 3."""
+    older_than: _builtins.str
+    """An ISO 8601 duration, at least 24 hours."""
+    location: _builtins.str
+    """Inside the table's location. Unset: all of it."""
+    prefix_mismatch_mode: _builtins.str
+    """`ERROR` or `IGNORE` for a file whose scheme or authority differs from the table's; unset: ERROR."""
+    max_files: _builtins.int
+    """From 1; more are held for approval. Unset: 100,000."""
+    max_bytes: _builtins.int
+    """From 1; more are held for approval. Unset: no limit."""
+    max_share_of_table: _builtins.float
+    """Above 0, at most 1: a larger share of the table's files is held for approval. Unset: 0.2."""
+    @_builtins.property
+    def equal_schemes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Schemes that mean the same, such as `s3a` and `s3`; at most 100."""
+
+    @_builtins.property
+    def equal_authorities(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Authorities that mean the same; at most 100."""
+
+    def __init__(
+        self,
+        *,
+        retention_period_in_days: _builtins.int | None = ...,
+        older_than: _builtins.str | None = ...,
+        location: _builtins.str | None = ...,
+        prefix_mismatch_mode: _builtins.str | None = ...,
+        equal_schemes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        equal_authorities: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        max_files: _builtins.int | None = ...,
+        max_bytes: _builtins.int | None = ...,
+        max_share_of_table: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_location", b"_location", "_max_bytes", b"_max_bytes", "_max_files", b"_max_files", "_max_share_of_table", b"_max_share_of_table", "_older_than", b"_older_than", "_prefix_mismatch_mode", b"_prefix_mismatch_mode", "_retention_period_in_days", b"_retention_period_in_days", "location", b"location", "max_bytes", b"max_bytes", "max_files", b"max_files", "max_share_of_table", b"max_share_of_table", "older_than", b"older_than", "prefix_mismatch_mode", b"prefix_mismatch_mode", "retention_period_in_days", b"retention_period_in_days"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_location", b"_location", "_max_bytes", b"_max_bytes", "_max_files", b"_max_files", "_max_share_of_table", b"_max_share_of_table", "_older_than", b"_older_than", "_prefix_mismatch_mode", b"_prefix_mismatch_mode", "_retention_period_in_days", b"_retention_period_in_days", "equal_authorities", b"equal_authorities", "equal_schemes", b"equal_schemes", "location", b"location", "max_bytes", b"max_bytes", "max_files", b"max_files", "max_share_of_table", b"max_share_of_table", "older_than", b"older_than", "prefix_mismatch_mode", b"prefix_mismatch_mode", "retention_period_in_days", b"retention_period_in_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__location: _TypeAlias = _typing.Literal["location"]  # noqa: Y015
+    _WhichOneofArgType__location: _TypeAlias = _typing.Literal["_location", b"_location"]  # noqa: Y015
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_files: _TypeAlias = _typing.Literal["max_files"]  # noqa: Y015
+    _WhichOneofArgType__max_files: _TypeAlias = _typing.Literal["_max_files", b"_max_files"]  # noqa: Y015
+    _WhichOneofReturnType__max_share_of_table: _TypeAlias = _typing.Literal["max_share_of_table"]  # noqa: Y015
+    _WhichOneofArgType__max_share_of_table: _TypeAlias = _typing.Literal["_max_share_of_table", b"_max_share_of_table"]  # noqa: Y015
+    _WhichOneofReturnType__older_than: _TypeAlias = _typing.Literal["older_than"]  # noqa: Y015
+    _WhichOneofArgType__older_than: _TypeAlias = _typing.Literal["_older_than", b"_older_than"]  # noqa: Y015
+    _WhichOneofReturnType__prefix_mismatch_mode: _TypeAlias = _typing.Literal["prefix_mismatch_mode"]  # noqa: Y015
+    _WhichOneofArgType__prefix_mismatch_mode: _TypeAlias = _typing.Literal["_prefix_mismatch_mode", b"_prefix_mismatch_mode"]  # noqa: Y015
+    _WhichOneofReturnType__retention_period_in_days: _TypeAlias = _typing.Literal["retention_period_in_days"]  # noqa: Y015
+    _WhichOneofArgType__retention_period_in_days: _TypeAlias = _typing.Literal["_retention_period_in_days", b"_retention_period_in_days"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__location) -> _WhichOneofReturnType__location | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_files) -> _WhichOneofReturnType__max_files | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_share_of_table) -> _WhichOneofReturnType__max_share_of_table | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__older_than) -> _WhichOneofReturnType__older_than | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix_mismatch_mode) -> _WhichOneofReturnType__prefix_mismatch_mode | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_period_in_days) -> _WhichOneofReturnType__retention_period_in_days | None: ...
+
+Global___OrphanCleanupConfig: _TypeAlias = OrphanCleanupConfig  # noqa: Y015
+
+@_typing.final
+class ComputeStatisticsConfig(_message.Message):
+    """Which statistics are computed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    PARTITION_STATISTICS_FIELD_NUMBER: _builtins.int
+    partition_statistics: _builtins.bool
+    """Statistics of partitions too. Unset: true."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 100, none twice. Empty: all of them."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        partition_statistics: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_partition_statistics", b"_partition_statistics", "partition_statistics", b"partition_statistics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_partition_statistics", b"_partition_statistics", "columns", b"columns", "partition_statistics", b"partition_statistics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__partition_statistics: _TypeAlias = _typing.Literal["partition_statistics"]  # noqa: Y015
+    _WhichOneofArgType__partition_statistics: _TypeAlias = _typing.Literal["_partition_statistics", b"_partition_statistics"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition_statistics) -> _WhichOneofReturnType__partition_statistics | None: ...
+
+Global___ComputeStatisticsConfig: _TypeAlias = ComputeStatisticsConfig  # noqa: Y015
 
 @_typing.final
 class CreatePolicyRequest(_message.Message):
