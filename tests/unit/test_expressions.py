@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from control_plane.domain.expression import FIELDS, MAX_LENGTH, Expression
 from control_plane.domain.health import (
     FIGURE_NAMES,
-    UNKNOWN,
     HealthMetrics,
     HealthReport,
     HealthStatus,
@@ -148,12 +146,10 @@ def test_ages_are_those_of_the_moment_that_is_asked_about() -> None:
     assert expression.evaluate(measured, now=NOW + timedelta(days=1)) is True
 
 
-def test_the_fields_that_are_unknown_are_named() -> None:
-    measured = replace(
-        report(snapshot_count=2), metrics=HealthMetrics(snapshot_count=Metric.exact(2), manifest_count=UNKNOWN)
-    )
+def test_an_expression_tells_the_figures_that_its_fields_mean() -> None:
+    expression = Expression.compile("snapshotCount > 1 && small_file_percent > 1 && snapshotCount < 9")
 
-    assert Expression.compile("snapshotCount > 1 && manifestCount > 1").unknown_fields(measured) == ["manifestCount"]
+    assert expression.figures == [("snapshotCount", "snapshot_count"), ("small_file_percent", "small_file_percent")]
 
 
 def test_equal_texts_are_equal_expressions() -> None:
