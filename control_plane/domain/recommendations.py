@@ -1,4 +1,4 @@
-"""Which operations a health report speaks for. They inform, and veto nothing that a schedule and its conditions decide."""
+"""Which operations a health report speaks for. They veto nothing that a schedule and its conditions decide."""
 
 from __future__ import annotations
 

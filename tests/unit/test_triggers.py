@@ -454,9 +454,7 @@ def test_the_steps_are_left_in_their_order() -> None:
         "expression",
         "triggerLogic",
     ]
-    assert (
-        found.steps[0].text == "snapshotCountAbove: not asked, they speak of other operations than REWRITE_DATA_FILES"
-    )
+    assert found.steps[0].text == "not asked of REWRITE_DATA_FILES, which they do not speak of: snapshotCountAbove"
     assert found.text == "63.2 % of the data files are small, the policy asks for at least 20 %"
 
 
