@@ -7,7 +7,8 @@ user writes can hold up the scheduler.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NewType, Protocol, Self
+from functools import lru_cache
+from typing import Any, Final, NewType, Protocol, Self
 
 import re2
 
@@ -19,10 +20,15 @@ MAX_PATTERN_LENGTH: Final = 256
 Specificity = NewType("Specificity", int)
 """How closely a pattern names a table, 0 to 222; of two policies of one priority the higher governs."""
 
+_ANY: Final = Part("*")
 _CATALOG_WEIGHT: Final = 100
 _NAMESPACE_WEIGHT: Final = 10
 
+MAX_EXPRESSION_MEMORY: Final = 1024 * 1024
+"""Bytes. A regular expression that takes more, as `\\pL{1000}`, is refused."""
+
 _RE2_OPTIONS: Final = re2.Options()
+_RE2_OPTIONS.max_mem = MAX_EXPRESSION_MEMORY
 _RE2_OPTIONS.log_errors = False
 _RE2_OPTIONS.never_capture = True
 # A table's name may hold any character, so a wildcard must take any, a line break too.
@@ -84,7 +90,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class _Regex:
+class RegexItem:
     """One regular expression over the whole qualified name. It counts as one wildcard part in each place."""
 
     source: str
@@ -96,7 +102,7 @@ class _Regex:
 
 
 @dataclass(frozen=True, slots=True)
-class _Glob:
+class GlobItem:
     """Dotted parts. None stands for a place that the pattern does not speak of; `deep` for a `**` at the end."""
 
     catalog: Part | None
@@ -111,6 +117,12 @@ class _Glob:
             + _NAMESPACE_WEIGHT * min((_weight(level) for level in self.namespace or ()), default=0)
             + _weight(self.table)
         )
+
+    @property
+    def has_partial_wildcards(self) -> bool:
+        """Whether some part is neither exact nor any."""
+        parts = (self.catalog, *(self.namespace or ()), self.table)
+        return any(part not in (None, _ANY) and not is_exact(part) for part in parts)
 
     def matches(self, table: TableName) -> bool:
         return (
@@ -180,15 +192,15 @@ def _item(written: str) -> _Item:
     if deep:
         if len(parts) == 1:
             raise ValueError("`**` needs a catalog before it, as in `lake.**`; `*` alone is every table")
-        return _Glob(parts[0], tuple(parts[1:-1]), None, deep=True)
+        return GlobItem(parts[0], tuple(parts[1:-1]), None, deep=True)
     if len(parts) == 1:
-        return _Glob(None, None, parts[0])
+        return GlobItem(None, None, parts[0])
     if len(parts) == 2:
-        return _Glob(None, (parts[0],), parts[1])
-    return _Glob(parts[0], tuple(parts[1:-1]), parts[-1])
+        return GlobItem(None, (parts[0],), parts[1])
+    return GlobItem(parts[0], tuple(parts[1:-1]), parts[-1])
 
 
-def _regex(written: str) -> _Regex:
+def _regex(written: str) -> RegexItem:
     end = _regex_end(written, 0)
     source = written[1:end]
     if end != len(written) - 1:
@@ -196,10 +208,10 @@ def _regex(written: str) -> _Regex:
     if not source:
         raise ValueError("`//` is an empty regular expression; `*` is every table")
     try:
-        re2.compile(source, _RE2_OPTIONS)
+        _compiled(source)
     except re2.error as error:
         raise ValueError(f"{written!r} is not in the syntax of RE2: {_reason(error)}") from error
-    return _Regex(source)
+    return RegexItem(source)
 
 
 def _reason(error: re2.error) -> str:
@@ -207,27 +219,36 @@ def _reason(error: re2.error) -> str:
     return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
 
 
-def _is_exact(part: Part) -> bool:
-    return part.quoted or not ("*" in part.text or "?" in part.text)
+def is_exact(part: Part | None) -> bool:
+    """Whether the part names exactly one name."""
+    return part is not None and (part.quoted or not ("*" in part.text or "?" in part.text))
+
+
+def part_expression(part: Part | None, *, character: str = ".") -> str:
+    """The part in the syntax of RE2: `*` is any run of characters, `?` any one; `character` is what a name holds."""
+    if part is None:
+        return f"{character}*"
+    if part.quoted:
+        return re2.escape(part.text)
+    return "".join({"*": f"{character}*", "?": character}.get(each) or re2.escape(each) for each in part.text)
 
 
 def _weight(part: Part | None) -> int:
-    if part is None or part == Part("*"):
+    if part is None or part == _ANY:
         return 0
-    return 2 if _is_exact(part) else 1
+    return 2 if is_exact(part) else 1
 
 
 def _part_matches(part: Part | None, text: str) -> bool:
-    if part is None or part == Part("*"):
+    if part is None or part == _ANY:
         return True
-    return part.text == text if _is_exact(part) else _full_match(_glob_source(part.text), text)
-
-
-def _glob_source(glob: str) -> str:
-    """The wildcards as RE2: `*` is any run of characters, `?` any one."""
-    return "".join({"*": ".*", "?": "."}.get(character) or re2.escape(character) for character in glob)
+    return part.text == text if is_exact(part) else _full_match(part_expression(part), text)
 
 
 def _full_match(source: str, text: str) -> bool:
-    # The library keeps compiled expressions in a bounded cache of its own, keyed by source and options.
-    return re2.fullmatch(source, text, _RE2_OPTIONS) is not None
+    return _compiled(source).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=1_024)
+def _compiled(source: str) -> Any:  # The library's compiled expressions have no public type.
+    return re2.compile(source, _RE2_OPTIONS)

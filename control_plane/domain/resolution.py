@@ -9,6 +9,7 @@ from enum import StrEnum
 from control_plane.domain.identifiers import OperationType, PolicyName, TableName
 from control_plane.domain.pattern import Specificity
 from control_plane.domain.policy import Policy
+from control_plane.domain.scheduling import PolicyMode
 
 
 class LossReason(StrEnum):
@@ -38,13 +39,25 @@ class Resolution:
     losers: tuple[Loser, ...]
 
 
-def resolve(policies: Iterable[Policy], table: TableName, operation_type: OperationType) -> Resolution:
-    """Of the enabled that match and configure: highest priority, closest pattern, latest created, first by name."""
+def resolve(
+    policies: Iterable[Policy],
+    table: TableName,
+    operation_type: OperationType,
+    *,
+    mode: PolicyMode = PolicyMode.ACTIVE,
+) -> Resolution:
+    """Of the enabled that match and configure: highest priority, closest pattern, latest created, first by name.
+
+    Policies of the other mode take no part: a SHADOW policy never displaces an ACTIVE one, nor an ACTIVE one a SHADOW
+    one, whose winner is the policy that would govern if it and its like were all there is.
+    """
     enabled: list[tuple[Policy, Specificity]] = []
     disabled: list[Loser] = []
     for policy in policies:
+        if policy.spec.effective_mode is not mode or policy.spec.config(operation_type) is None:
+            continue
         specificity = policy.spec.pattern.specificity(table)
-        if specificity is None or policy.spec.config(operation_type) is None:
+        if specificity is None:
             continue
         if policy.spec.is_enabled:
             enabled.append((policy, specificity))
