@@ -13,6 +13,7 @@ from pyiceberg.table.snapshots import Snapshot
 from executor.observation.access import loaded
 from executor.observation.errors import Invalid
 from executor.observation.figures import DataFigures, DeleteFigures, data_figures, delete_figures
+from executor.observation.manifest_entries import listed
 from executor.observation.manifests import ManifestFiles
 from executor.observation.model import InspectTable, Knowledge, Measurements, Metric, ScanMode
 from executor.observation.selection import Selection
@@ -97,7 +98,7 @@ def inspect(
     metrics.exact("target_file_size_bytes", selection.target)
 
     current = table.current_snapshot()
-    manifests = current.manifests(table.io) if current is not None else []
+    manifests = listed(table.io, current) if current is not None else []
     metrics.exact("manifest_count", len(manifests))
     metrics.exact("manifest_bytes", sum(manifest.manifest_length for manifest in manifests))
     totals = _totals(manifests)

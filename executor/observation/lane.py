@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Final, Self, TypeVar, cast
 
 import structlog
 
@@ -28,6 +28,9 @@ from executor.observation.worker import LENGTH
 R = TypeVar("R")
 
 DEFAULT_TIMEOUT = timedelta(minutes=2)
+
+WORKER_ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+"""Several threads decode, and what each allocator keeps for itself adds up: a worker's threads share few."""
 
 _LARGEST_ANSWER = 256 * 1024**2
 _ENDING_SECONDS = 2
@@ -136,7 +139,7 @@ class _Worker:
                 *(str(os.getpid()), scratch.name, pickle.dumps(settings).hex()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**WORKER_ENVIRONMENT, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
         except BaseException:
             scratch.cleanup()

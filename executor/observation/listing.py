@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import ForbiddenError, NoSuchNamespaceError
+from sqlalchemy import select
 
 from executor.observation.model import TableName, TableNames
 
@@ -32,7 +34,23 @@ def list_tables(catalog: Catalog) -> TableNames:
             continue
         waiting.extend(child for child in children if child not in seen)
         seen.update(children)
-    return TableNames(sorted(names), complete)
+    return TableNames(sorted(names), complete, _metadata_locations(catalog, names))
+
+
+def _metadata_locations(catalog: Catalog, names: Collection[TableName]) -> Mapping[TableName, str]:
+    """Where the metadata of these tables stands now, where one question tells it for all."""
+    if not isinstance(catalog, SqlCatalog):
+        return {}
+    statement = select(IcebergTables.table_namespace, IcebergTables.table_name, IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name
+    )
+    with catalog.engine.connect() as connection:
+        found = {
+            TableName(Catalog.identifier_to_tuple(namespace), name): location
+            for namespace, name, location in connection.execute(statement)
+            if location
+        }
+    return {name: found[name] for name in names if name in found}
 
 
 def _children(catalog: Catalog, namespace: tuple[str, ...]) -> Sequence[tuple[str, ...]]:

@@ -108,7 +108,7 @@ class ManifestCache:
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
         with contextlib.suppress(OSError):
             try:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
                 unfinished.write_bytes(content)
                 unfinished.replace(path)
             except OSError:
@@ -133,23 +133,19 @@ class ManifestCache:
                 total -= entry.size
 
     def _entries(self) -> Iterator[_Entry]:
-        for folder in self._directory.iterdir():
-            if not folder.is_dir():
-                continue
-            with os.scandir(folder) as files:
-                for file in files:
-                    with contextlib.suppress(FileNotFoundError):
-                        status = file.stat(follow_symlinks=False)
-                        yield _Entry(Path(file.path), status.st_mtime, status.st_blocks * 512)
+        with os.scandir(self._directory) as files:
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    status = file.stat(follow_symlinks=False)
+                    yield _Entry(Path(file.path), status.st_mtime, status.st_blocks * 512)
 
     def _path(self, key: ManifestKey) -> Path:
-        name = sha256(f"{_KIND} {key}".encode()).hexdigest()
-        return self._directory / name[:2] / name[2:]
+        return self._directory / sha256(f"{_KIND} {key}".encode()).hexdigest()
 
 
 def _content(key: ManifestKey, rows: pa.Table) -> bytes:
     stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, ROWS, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+    with pa.ipc.new_stream(stream, ROWS) as writer:
         writer.write_table(rows.cast(ROWS))
     payload: bytes = stream.getvalue().to_pybytes()
     return _digest(key, payload) + payload

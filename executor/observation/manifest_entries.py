@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,22 @@ from pathlib import Path
 import duckdb
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestFile
+from pyiceberg.table.snapshots import Snapshot
 
 from executor.observation.avro import header, record_fields
 from executor.observation.errors import Invalid
 
+# What decoding bytes that are no Avro, or are cut off, ends in.
+_UNDECODABLE = (
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    LookupError,
+    SystemError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
 _LARGEST_MANIFEST = 512 * 1024**2
 # Ids of reserved metadata columns in the bounds of position delete files.
 _DELETE_FILE_PATH = 2147483546
@@ -25,6 +38,15 @@ class Fetched:
     manifest: ManifestFile
     path: Path
     schema: bytes
+
+
+def listed(io: FileIO, snapshot: Snapshot) -> Sequence[ManifestFile]:
+    """The manifests of a snapshot. Raises `Invalid` for a list that is none; what storage raises goes through."""
+    try:
+        return snapshot.manifests(io)
+    except _UNDECODABLE as failure:
+        said = f"{type(failure).__name__}: {failure}"
+        raise Invalid(f"manifest list {snapshot.manifest_list} cannot be decoded: {said[:200]}") from None
 
 
 def insert(

@@ -6,6 +6,7 @@ The bytes come through pyiceberg's FileIO, so that every object store and every 
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -29,6 +30,8 @@ CHOSEN: Final = "manifest IN (SELECT unnest($manifests::INTEGER[]))"
 _BATCH_BYTES = 16 * 1024**2
 _BATCH_FILES = 50
 _READERS = 8
+_LONG_SECONDS = 5
+_SAVED_TOGETHER = 50
 _DECODERS = min(4, os.cpu_count() or 1)
 
 
@@ -72,6 +75,7 @@ class ManifestFiles:
         self._cache = cache
         self._kept_files = kept_files
         self._known: OrderedDict[ManifestKey, _Known] = OrderedDict()
+        self._unsaved: list[tuple[ManifestKey, _Known]] = []
         self._next_id = 0
         connection.execute(
             "CREATE TABLE files (manifest INTEGER, content UTINYINT, is_dv BOOLEAN, spec INTEGER, partition UBIGINT,"
@@ -98,9 +102,25 @@ class ManifestFiles:
             self._known.move_to_end(key)
         return [self._known[key].id for key in keys]
 
+    def save(self) -> None:
+        """Give the cache what was read since the last time. An answer need not wait for it."""
+        if self._cache is None:
+            return
+        while part := self._unsaved[:_SAVED_TOGETHER]:
+            rows = self.connection.execute(
+                f"SELECT {', '.join(ROWS.names)} FROM files WHERE {CHOSEN} ORDER BY manifest, rowid",
+                {"manifests": chosen([known.id for _, known in part])},
+            ).to_arrow_table()
+            start = 0
+            for key, known in sorted(part, key=lambda each: each[1].id):
+                self._cache.put(key, rows.slice(start, known.rows))
+                start += known.rows
+            del self._unsaved[: len(part)]
+
     def trim(self) -> None:
         """Forget the manifests used longest ago until no more rows are kept than allowed. Ids of forgotten ones are
         void."""
+        self.save()
         total = sum(known.rows for known in self._known.values())
         forgotten = []
         while total > self._kept_files and self._known:
@@ -161,6 +181,7 @@ class ManifestFiles:
         self._next_id += len(manifests)
         batches = list(_batches(manifests, first))
         known: dict[ManifestKey, _Known] = {}
+        began = time.monotonic()
         try:
             with (
                 ThreadPoolExecutor(min(_READERS, len(manifests))) as readers,
@@ -168,8 +189,13 @@ class ManifestFiles:
             ):
                 for found in decoders.map(partial(self._read_batch, io, readers), batches):
                     known.update(found)
+                    self._unsaved.extend(found.items())
+                    if time.monotonic() - began > _LONG_SECONDS:
+                        # A reading that is cut off at its deadline gets further the next time.
+                        self.save()
         except BaseException:
             # What other batches inserted has no name.
+            self._unsaved.clear()
             self.connection.execute("DELETE FROM files WHERE manifest >= $first", {"first": first})
             raise
         self._known.update(known)
@@ -196,7 +222,7 @@ class ManifestFiles:
         return self._counted(connection, batch)
 
     def _counted(self, connection: duckdb.DuckDBPyConnection, batch: _Batch) -> Mapping[ManifestKey, _Known]:
-        """How many rows each manifest has; the cache gets them."""
+        """How many rows each manifest has."""
         last = batch.first + len(batch.manifests) - 1
         counted = dict(
             connection.execute(
@@ -204,16 +230,6 @@ class ManifestFiles:
                 {"first": batch.first, "last": last},
             ).fetchall()
         )
-        if self._cache is not None:
-            rows = connection.execute(
-                f"SELECT {', '.join(ROWS.names)} FROM files WHERE manifest BETWEEN $first AND $last"
-                " ORDER BY manifest, rowid",
-                {"first": batch.first, "last": last},
-            ).to_arrow_table()
-            start = 0
-            for number, manifest in enumerate(batch.manifests, batch.first):
-                self._cache.put(ManifestKey.of(manifest), rows.slice(start, counted.get(number, 0)))
-                start += counted.get(number, 0)
         return {
             ManifestKey.of(manifest): _Known(number, counted.get(number, 0))
             for number, manifest in enumerate(batch.manifests, batch.first)

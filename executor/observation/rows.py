@@ -15,6 +15,7 @@ from pyiceberg.table import Table as OpenTable
 from pyiceberg.table.snapshots import Snapshot
 
 from executor.catalogs.locations import local_path
+from executor.observation.manifest_entries import listed
 from executor.observation.manifests import CHOSEN, ManifestFiles, chosen
 from executor.observation.model import Checksum
 
@@ -35,7 +36,7 @@ class RowCount:
 def live_rows(io: FileIO, snapshot: Snapshot, files: ManifestFiles, scratch: Path) -> RowCount:
     """Records of data files less the distinct positions that its deletion vectors and position delete files take from
     them."""
-    manifests = list(files.load(io, snapshot.manifests(io)))
+    manifests = list(files.load(io, listed(io, snapshot)))
     (records, equality, vectors) = _one(
         files.connection,
         f"""
@@ -73,7 +74,7 @@ def content_checksum(table: OpenTable, files: ManifestFiles, scratch: Path) -> C
     snapshot = table.current_snapshot()
     if snapshot is None:
         return Checksum(None, 0, "0")
-    manifests = snapshot.manifests(table.io)
+    manifests = listed(table.io, snapshot)
     ids = list(files.load(table.io, manifests))
     plain = _one(
         files.connection,

@@ -67,9 +67,11 @@ class Observer:
             raise Invalid(str(failure)) from None
         except Exception as failure:
             raise translate(failure, "observation", []) from None
-        finally:
-            if self._kept is not None:
-                self._kept.trim()
+
+    def rest(self) -> None:
+        """What can wait until an answer is out: keep what was learnt, and no more than allowed."""
+        if self._kept is not None:
+            self._kept.trim()
 
     def _look(self, request: Request[Any]) -> object:
         match request:
@@ -120,11 +122,15 @@ def serve(requests: BinaryIO, answers: BinaryIO, observer: Observer) -> None:
         except ObservationError as failure:
             answer = (failure.kind, str(failure))
         worn = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _LARGEST_RESIDENT_KIB
+        if worn:
+            # With the answer this process ends.
+            observer.rest()
         frame = pickle.dumps((*answer, worn))
         answers.write(LENGTH.pack(len(frame)) + frame)
         answers.flush()
         if worn:
             return
+        observer.rest()
 
 
 def main() -> None:

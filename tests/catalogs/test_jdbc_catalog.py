@@ -65,6 +65,7 @@ async def test_what_a_writer_wrote_is_listed_loaded_and_measured(
     )
 
     assert (listed.names, listed.complete) == ([TableName(("sales", "eu"), "orders")], True)
+    assert listed.metadata_locations == {TableName(("sales", "eu"), "orders"): loaded.metadata_location}
     assert loaded.uuid == str(table.metadata.table_uuid)
     assert measured.value("data_file_count") == 6
 

@@ -22,11 +22,12 @@ from executor.observation.model import (
     ContentChecksum,
     GatherEvidence,
     Identity,
+    InspectTable,
     ListTables,
     LoadTable,
     TableName,
 )
-from tests.support.iceberg import MESSY_SCHEMA, RestCatalog, messy_rows, messy_table
+from tests.support.iceberg import MESSY_SCHEMA, RestCatalog, messy_rows, messy_table, on_disk
 
 _DEADLINE = timedelta(seconds=30)
 
@@ -143,6 +144,31 @@ async def test_a_look_that_overruns_fails_alone_and_its_worker_is_replaced(
 
     await until(lambda: not Path(f"/proc/{worker}").exists(), "the worker that hung is gone")
     assert (await lane.run(ListTables(rest_catalog.record))).complete
+
+
+async def test_a_table_that_hangs_or_cannot_be_read_delays_no_other(
+    rest_catalog: RestCatalog, namespace: str, silent_catalog: Catalog
+) -> None:
+    catalog = rest_catalog.open()
+    sound = messy_table(catalog, (namespace, "sound"), files=2, commits=1)
+    damaged = messy_table(catalog, (namespace, "damaged"), files=2, commits=1)
+    snapshot = damaged.current_snapshot()
+    assert snapshot is not None
+    on_disk(snapshot.manifest_list).write_bytes(b"not a manifest list")
+    async with ObservationLane(2) as lane:
+        hung = asyncio.ensure_future(lane.run(ListTables(silent_catalog), within=_DEADLINE))
+        await asyncio.sleep(0)
+
+        for _ in range(2):
+            with pytest.raises(Invalid, match=r"manifest list .* cannot be decoded"):
+                await lane.run(InspectTable(rest_catalog.reference(damaged)))
+            measured = await lane.run(InspectTable(rest_catalog.reference(sound)))
+            assert measured.value("data_file_count") == 2
+
+        assert not hung.done()
+        hung.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hung
 
 
 async def test_waiting_in_line_counts_towards_the_deadline(
