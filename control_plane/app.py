@@ -19,6 +19,7 @@ from control_plane.clock import SystemClock
 from control_plane.config import ControlPlaneConfig
 from control_plane.config_sources import shown_settings
 from control_plane.domain.identifiers import ReplicaId
+from control_plane.loops.leader import Duties, Leader
 from control_plane.loops.schedule import run_loops
 from control_plane.opening import open_store
 from control_plane.ports.records import Clock, ReplicaInfo, Store
@@ -33,12 +34,18 @@ from control_plane.rpc.servicers.system import SystemServicer
 from control_plane.rpc.servicers.tables import TableServicer
 from control_plane.rpc.servicers.triggers import TriggerServicer
 from control_plane.services.catalogs import CatalogService
+from control_plane.services.discovery import DiscoveryService
 from control_plane.services.dispatch import Dispatcher
 from control_plane.services.executors import ExecutorService
+from control_plane.services.governing import GoverningPolicies
+from control_plane.services.leadership import Leadership
 from control_plane.services.observing import ObservingService
 from control_plane.services.operations import OperationsService
 from control_plane.services.policies import PolicyService
 from control_plane.services.recovery import RecoveryService
+from control_plane.services.resolving import ResolvingService
+from control_plane.services.scheduling import Scheduler
+from control_plane.services.sightings import Sightings
 from control_plane.services.system import SystemService
 from control_plane.services.tables import TableService
 from control_plane.services.triggering import TriggeringService
@@ -59,6 +66,7 @@ class Parts:
     assignments: AssignmentServicer
     dispatcher: Dispatcher
     recovery: RecoveryService
+    leader: Leader
 
 
 async def serve(config: ControlPlaneConfig, stop: asyncio.Event) -> None:
@@ -95,6 +103,8 @@ async def _serve(config: ControlPlaneConfig, stop: asyncio.Event) -> None:
         for server in (executors, public):
             await server.announce(True)
             resources.push_async_callback(server.announce, False)
+        # Last in, first out: whoever stops schedules nothing more from the first moment on, and others may at once.
+        await resources.enter_async_context(_beside(parts.leader.run()))
         _spare_the_collector()
         logger.info("control_plane.started", version=version(), store=config.store.type)
         await stop.wait()
@@ -107,10 +117,16 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
     floor = config.guards.snapshot_age_floor
     once = Once(store)
     observing = ObservingService(store, clock)
+    governing = GoverningPolicies(store, clock)
+    sightings = Sightings(store, governing)
     catalogs = CatalogService(
-        store, observing, check_within=config.observing.check_within, list_within=config.observing.list_within
+        store,
+        observing,
+        sightings,
+        check_within=config.observing.check_within,
+        list_within=config.observing.list_within,
     )
-    tables = TableService(store, observing, inspect_within=config.observing.inspect_within)
+    tables = TableService(store, observing, sightings, inspect_within=config.observing.inspect_within)
     dispatcher = Dispatcher(store, replica=replica.id, rules=rules)
     return Parts(
         public=PublicServicers(
@@ -124,8 +140,31 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
         ),
         assignments=AssignmentServicer(dispatcher, replica=replica.id, heartbeat=config.lease.heartbeat),
         dispatcher=dispatcher,
-        recovery=RecoveryService(store, clock, rules=rules),
+        recovery=RecoveryService(store, clock, sightings, rules=rules),
+        leader=compose_leader(store, config, clock, sightings, replica=replica.id),
     )
+
+
+def compose_leader(
+    store: Store, config: ControlPlaneConfig, clock: Clock, sightings: Sightings, *, replica: ReplicaId
+) -> Leader:
+    """What this replica does whenever it is elected."""
+    # Of its own: the leader reads policies again whenever one has changed.
+    governing = GoverningPolicies(store, clock)
+    rules = config.scheduling_rules()
+    discovery = DiscoveryService(store, clock, sightings, governing, rules=config.discovery_rules(), scheduling=rules)
+    scheduler = Scheduler(
+        store,
+        clock,
+        governing,
+        ResolvingService(store, governing),
+        discovery,
+        rules=rules,
+        snapshot_age_floor=config.guards.snapshot_age_floor,
+        enabled=config.scheduler.enabled,
+    )
+    duties = Duties(scheduler, discovery.ask, stalled_after=config.scheduler.stalled_after)
+    return Leader(Leadership(store, clock, replica=replica), clock, store.hints, duties)
 
 
 def this_replica(config: ControlPlaneConfig) -> ReplicaInfo:

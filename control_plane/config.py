@@ -10,7 +10,9 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from control_plane.domain.discovery_rules import DiscoveryRules
 from control_plane.domain.rules import Rules
+from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.ports.operations import Retention
 from shared.runtime.settings import DELIMITER, PREFIX, ProcessSettings
 from shared.telemetry.config import TelemetryConfig
@@ -223,6 +225,55 @@ class ObservingConfig(Section):
     inspect_within: IsoTimedelta = Field(default=timedelta(minutes=2), description="InspectTable.")
 
 
+class SchedulerConfig(Section):
+    """Operations by the schedules of policies. One replica at a time leads and decides."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether schedules fire. Off, only triggers give work; policies are resolved, tables discovered "
+        "as before. FLOE_SCHEDULER_ENABLED does the same.",
+    )
+    stalled_after: IsoTimedelta = Field(
+        default=timedelta(seconds=20),
+        ge=timedelta(seconds=5),
+        description="A leader that has work to do and completes none of it for so long makes room for another replica.",
+    )
+
+
+class DiscoveryConfig(Section):
+    """How catalogs are followed."""
+
+    interval: IsoTimedelta = Field(
+        default=timedelta(minutes=5), ge=timedelta(seconds=1), description="Between two listings of a catalog."
+    )
+    max_loads: int = Field(
+        default=50, ge=1, le=10_000, description="Loads of new tables at a time that wait for an executor."
+    )
+
+
+class HealthConfig(Section):
+    """Inspections that schedules ask for."""
+
+    max_age: IsoTimedelta = Field(
+        default=timedelta(hours=1),
+        ge=timedelta(seconds=1),
+        description="An older health report decides nothing; a new inspection is asked for.",
+    )
+    wait: IsoTimedelta = Field(
+        default=timedelta(minutes=15),
+        ge=timedelta(seconds=1),
+        description="How long a slot waits for a health report before it is skipped.",
+    )
+    inspect_ahead: IsoTimedelta = Field(
+        default=timedelta(minutes=5),
+        ge=timedelta(0),
+        description="How long before their slots tables are inspected whose report will be too old.",
+    )
+    max_inspections: int = Field(
+        default=100, ge=1, le=10_000, description="Inspections at a time that wait for an executor."
+    )
+
+
 class ShutdownConfig(Section):
     """How much time the end takes."""
 
@@ -247,8 +298,24 @@ class ControlPlaneConfig(ProcessSettings):
     capacity: CapacityConfig = CapacityConfig()
     retention: RetentionConfig = RetentionConfig()
     observing: ObservingConfig = ObservingConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    discovery: DiscoveryConfig = DiscoveryConfig()
+    health: HealthConfig = HealthConfig()
     shutdown: ShutdownConfig = ShutdownConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+
+    def scheduling_rules(self) -> SchedulingRules:
+        """The numbers by which slots are decided."""
+        return SchedulingRules(health_max_age=self.health.max_age, health_wait=self.health.wait)
+
+    def discovery_rules(self) -> DiscoveryRules:
+        """How much is looked at, and how often."""
+        return DiscoveryRules(
+            interval=self.discovery.interval,
+            ahead=self.health.inspect_ahead,
+            loads=self.discovery.max_loads,
+            inspections=self.health.max_inspections,
+        )
 
     def warnings(self) -> list[str]:
         """What is allowed, and should not go unseen."""
@@ -259,6 +326,8 @@ class ControlPlaneConfig(ProcessSettings):
                 f"guards.snapshot_age_floor is {floor.total_seconds():g} s, below the default of one hour: "
                 "snapshots that readers and writers still use may be expired"
             )
+        if not self.scheduler.enabled:
+            found.append("scheduler.enabled is false: no schedule fires, only triggers give work")
         if self.store.type is StoreType.MEMORY:
             found.append("store.type is memory: everything is forgotten when the control plane stops")
         return found

@@ -26,8 +26,8 @@ In the file they stand in sections: `FLOE_LEASE__TTL` is `ttl` below `lease`. Wh
 Durations are ISO 8601 (`PT15S`, `PT10M`, `P7D`); a bare number is refused. What has several values is written as JSON.
 
 `floe-control-plane check-config` prints the effective settings, secrets masked, and warns of what is allowed but
-doubtful. `FLOE_STORE_TYPE` is the same as `FLOE_STORE__TYPE`. Settings of the executor and of the client may stand in
-the same environment and file; they are left alone.
+doubtful. `FLOE_STORE_TYPE` is the same as `FLOE_STORE__TYPE`, `FLOE_SCHEDULER_ENABLED` as `FLOE_SCHEDULER__ENABLED`.
+Settings of the executor and of the client may stand in the same environment and file; they are left alone.
 """
 
 

@@ -12,7 +12,10 @@ from shared.vocabulary.programs import EXECUTOR_WORDS, OTHER_WORDS
 __all__ = ["ConfigurationError", "read_config", "settings_by_name", "shown_settings"]
 
 # Names that the original Floe used, kept where the meaning is the same.
-ALIASES: Final = {"FLOE_STORE_TYPE": "FLOE_STORE__TYPE"}
+ALIASES: Final = {
+    "FLOE_STORE_TYPE": "FLOE_STORE__TYPE",
+    "FLOE_SCHEDULER_ENABLED": "FLOE_SCHEDULER__ENABLED",
+}
 
 
 def read_config(environment: Mapping[str, str]) -> ControlPlaneConfig:

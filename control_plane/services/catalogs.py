@@ -23,6 +23,7 @@ from control_plane.domain.operation import TERMINAL, Finding, OperationState
 from control_plane.ports.operations import OperationFilter
 from control_plane.ports.records import Store
 from control_plane.services.observing import ObservingService, refuse
+from control_plane.services.sightings import Sightings
 
 _UPDATABLE: Final = frozenset(field.name for field in fields(CatalogSpec)) - {"name", "type"}
 _WHERE_IT_IS: Final = frozenset({"uri", "warehouse"})
@@ -51,10 +52,17 @@ class CatalogService:
     """Catalogs and what is asked of them. A catalog is listed once when it is registered, and again when it moves."""
 
     def __init__(
-        self, store: Store, observing: ObservingService, *, check_within: timedelta, list_within: timedelta
+        self,
+        store: Store,
+        observing: ObservingService,
+        sightings: Sightings,
+        *,
+        check_within: timedelta,
+        list_within: timedelta,
     ) -> None:
         self._store = store
         self._observing = observing
+        self._sightings = sightings
         self._check_within = check_within
         self._list_within = list_within
 
@@ -148,8 +156,9 @@ class CatalogService:
         """Have an executor try it now. Raises CatalogNotFound, NoExecutor, ObservationTimeout."""
         await self._store.catalogs.get(name)
         request = ObservationRequest(ObservationKind.CHECK_CATALOG, name)
-        answer, executor = await self._observing.look(request, within=self._check_within, traceparent=traceparent)
-        match answer:
+        looked = await self._observing.look(request, within=self._check_within, traceparent=traceparent)
+        executor = looked.executor
+        match looked.answer:
             case CatalogChecks(checks):
                 checked = CatalogCheck(checks, executor)
             case ObservationError() as error:
@@ -160,15 +169,13 @@ class CatalogService:
 
     async def _listed(self, checked: CatalogCheck, name: CatalogName, traceparent: str) -> CatalogCheck:
         request = ObservationRequest(ObservationKind.LIST_TABLES, name)
-        match await self._observing.observe(request, within=self._list_within, traceparent=traceparent):
-            case TableNames(names, complete):
-                # The loop that acts on answers keeps it too; here, so that who asked sees it at once.
-                await self._store.tables.listed(name, names)
-                error = "" if complete else "some namespaces could not be listed"
-                await self._store.catalogs.record_listing(name, error=error)
+        looked = await self._observing.look(request, within=self._list_within, traceparent=traceparent)
+        # The loop that acts on answers keeps it too; here, so that who asked sees it at once.
+        await self._sightings.keep(looked)
+        match looked.answer:
+            case TableNames(names):
                 return replace(checked, table_count=len(names))
             case ObservationError() as error:
-                await self._store.catalogs.record_listing(name, error=error.message)
                 refuse(error, request)
             case other:
                 raise CatalogUnreachable(name, why=f"its executor answered {type(other).__name__} to a listing")

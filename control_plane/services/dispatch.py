@@ -281,6 +281,8 @@ class Dispatcher:
             self._release(seat, lease)
         if reported.verdict is Verdict.ACCEPTED:
             self._store.hints.give("events")
+            if reported.operation.is_terminal:
+                self._store.hints.give("targets")  # The next interval begins.
             if reported.operation.state is OperationState.VERIFYING:
                 self._store.hints.give("due")  # Its verification is.
             if reported.operation.state_reason in _OTHER_TABLE:

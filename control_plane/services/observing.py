@@ -6,8 +6,13 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from control_plane.domain.errors import CatalogUnreachable, NoExecutor, ObservationTimeout, TableNotFound
-from control_plane.domain.identifiers import ExecutorId
-from control_plane.domain.observation import Answer, ObservationError, ObservationKind, ObservationRequest
+from control_plane.domain.observation import (
+    Answer,
+    Observation,
+    ObservationError,
+    ObservationKind,
+    ObservationRequest,
+)
 from control_plane.ports.records import Clock, Store
 
 _POLL: Final = timedelta(seconds=1)
@@ -35,12 +40,12 @@ class ObservingService:
         Raises NoExecutor if none took it, ObservationTimeout if one did and never answered. Other errors of the look
         are answers.
         """
-        return (await self.look(request, within=within, traceparent=traceparent))[0]
+        answer = (await self.look(request, within=within, traceparent=traceparent)).answer
+        assert answer is not None, "a look that ended has an answer"
+        return answer
 
-    async def look(
-        self, request: ObservationRequest, *, within: timedelta, traceparent: str = ""
-    ) -> tuple[Answer, ExecutorId | None]:
-        """The same as `observe`, and which executor it was that looked."""
+    async def look(self, request: ObservationRequest, *, within: timedelta, traceparent: str = "") -> Observation:
+        """The same as `observe`, with all that is known of the look."""
         observation = await self._store.observations.open(
             request, within=within, timeout=within, traceparent=traceparent
         )
@@ -59,8 +64,8 @@ class ObservingService:
                 raise NoExecutor(request.catalog, wanted=wanted)
             case ObservationError(kind="TIMEOUT"):
                 raise ObservationTimeout(request.catalog, wanted=wanted)
-            case answer:
-                return answer, observation.executor
+            case _:
+                return observation
 
 
 def refuse(error: ObservationError, request: ObservationRequest) -> NoReturn:

@@ -20,13 +20,11 @@ from control_plane.domain.evidence import judge
 from control_plane.domain.identifiers import OperationId
 from control_plane.domain.observation import (
     Evidence,
-    LoadedTable,
     Observation,
     ObservationError,
     ObservationKind,
     ObservationRequest,
     Stamp,
-    TableNames,
     Verdict,
 )
 from control_plane.domain.operation import (
@@ -43,7 +41,7 @@ from control_plane.domain.operation import (
 from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Due, OperationFilter
 from control_plane.ports.records import Clock, Store
-from control_plane.services.triggering import remember
+from control_plane.services.sightings import KINDS, Sightings
 
 logger = structlog.get_logger(__name__)
 
@@ -54,11 +52,12 @@ _SCHEDULER: Final = "scheduler"
 
 
 class RecoveryService:
-    """Sweeps what is due, and acts on the answers of evidence and verification."""
+    """Sweeps what is due, and acts on the answers of looks."""
 
-    def __init__(self, store: Store, clock: Clock, *, rules: Rules) -> None:
+    def __init__(self, store: Store, clock: Clock, sightings: Sightings, *, rules: Rules) -> None:
         self._store = store
         self._clock = clock
+        self._sightings = sightings
         self._rules = rules
         self._started: float | None = None
         self._steps: Mapping[Due, Callable[[OperationId], Awaitable[Operation | None]]] = {
@@ -85,8 +84,7 @@ class RecoveryService:
             for operation in await self._store.operations.due(reason, limit=_BATCH):
                 changed += await self._one(reason, operation)
         if changed:
-            self._store.hints.give("events")
-            self._store.hints.give("operations")
+            self._tell()
         return changed
 
     async def act_on_answers(self) -> int:
@@ -94,8 +92,7 @@ class RecoveryService:
         kinds = (
             ObservationKind.GATHER_EVIDENCE,
             ObservationKind.VERIFY_OPERATION,
-            ObservationKind.LIST_TABLES,
-            ObservationKind.LOAD_TABLE,
+            *KINDS,
         )
         answered = await self._store.observations.answered(kinds, limit=_BATCH)
         for observation in answered:
@@ -105,14 +102,18 @@ class RecoveryService:
                 logger.exception("answer.unusable", observation=observation.id, kind=observation.request.kind)
             await self._store.observations.used(observation.id)
         if answered:
-            self._store.hints.give("events")
-            self._store.hints.give("operations")
+            self._tell()
         return len(answered)
 
     async def sweep_observations(self) -> None:
         """Hand out again what nobody answered; end what is past its deadline."""
         if await self._store.observations.sweep():
             self._store.hints.give("answers")
+
+    def _tell(self) -> None:
+        """Whatever ended makes room, and may be waited for by the schedule."""
+        for topic in ("events", "operations", "targets"):
+            self._store.hints.give(topic)
 
     def _settled(self) -> bool:
         # A replica that was away cannot tell silence of an executor from its own: it waits one TTL.
@@ -334,34 +335,10 @@ class RecoveryService:
                 await self._use_evidence(observation)
             case ObservationKind.VERIFY_OPERATION:
                 await self._use_verdict(observation)
-            case ObservationKind.LIST_TABLES:
-                await self._use_listing(observation)
-            case ObservationKind.LOAD_TABLE:
-                await self._use_load(observation)
-            case ObservationKind.CHECK_CATALOG | ObservationKind.INSPECT_TABLE | ObservationKind.PLAN_EXPIRY:
+            case ObservationKind.LIST_TABLES | ObservationKind.LOAD_TABLE | ObservationKind.INSPECT_TABLE:
+                await self._sightings.keep(observation)
+            case ObservationKind.CHECK_CATALOG | ObservationKind.PLAN_EXPIRY:
                 pass  # Whoever asked is waiting for it.
-
-    async def _use_load(self, observation: Observation) -> None:
-        table = observation.request.table
-        match observation.answer:
-            case LoadedTable() as loaded if table is not None:
-                await remember(self._store, table, loaded)
-            case ObservationError(kind="NOT_FOUND") if table is not None:
-                await self._store.tables.missing(table)
-            case _:
-                pass  # Nothing was learnt; the next look may.
-
-    async def _use_listing(self, observation: Observation) -> None:
-        catalog = observation.request.catalog
-        match observation.answer:
-            case TableNames(names, complete):
-                await self._store.tables.listed(catalog, names)
-                error = "" if complete else "some namespaces could not be listed"
-            case ObservationError(message=message):
-                error = message
-            case _:
-                return
-        await self._store.catalogs.record_listing(catalog, error=error)
 
 
 def _began_after(observation: Observation, instant: datetime | None) -> bool:

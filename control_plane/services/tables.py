@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, NoReturn
+from typing import Final
 
-from control_plane.domain import health
 from control_plane.domain.catalog import Table
-from control_plane.domain.errors import CatalogUnreachable, TableNotFound
-from control_plane.domain.health import HealthReport
+from control_plane.domain.errors import CatalogUnreachable
 from control_plane.domain.identifiers import CatalogName, TableName
-from control_plane.domain.observation import Measurements, ObservationError, ObservationKind, ObservationRequest
+from control_plane.domain.observation import Measurements, ObservationError
 from control_plane.domain.pattern import Pattern
-from control_plane.domain.thresholds import DEFAULT, Thresholds
-from control_plane.ports.records import Store
+from control_plane.ports.records import ReportPage, Store
 from control_plane.services.observing import ObservingService, refuse
-from control_plane.services.triggering import remember
+from control_plane.services.sightings import Sightings
 
 _SCAN: Final = 1_000
 
 
 class TableService:
     def __init__(
-        self, store: Store, observing: ObservingService, *, inspect_within: timedelta, thresholds: Thresholds = DEFAULT
+        self, store: Store, observing: ObservingService, sightings: Sightings, *, inspect_within: timedelta
     ) -> None:
         self._store = store
         self._observing = observing
+        self._sightings = sightings
         self._inspect_within = inspect_within
-        self._thresholds = thresholds
 
     async def get(self, name: TableName) -> Table:
         """Raises CatalogNotFound, TableNotFound."""
@@ -49,6 +46,11 @@ class TableService:
                 return found[:limit]
             after = tables[-1].name
 
+    async def reports(self, name: TableName, *, after: int | None, limit: int) -> ReportPage:
+        """The kept reports, newest first. Raises CatalogNotFound, TableNotFound."""
+        await self._store.catalogs.get(name.catalog)
+        return await self._store.tables.reports(name, after=after, limit=limit)
+
     async def inspect(self, name: TableName, *, traceparent: str = "") -> Table:
         """Have an executor measure it now, keep the report, and return the table with it.
 
@@ -56,37 +58,18 @@ class TableService:
         and could not be read keeps a report that says why.
         """
         await self._store.catalogs.get(name.catalog)
-        request = ObservationRequest(
-            ObservationKind.INSPECT_TABLE,
-            name.catalog,
-            table=name,
-            small_file_size_bytes=self._thresholds.small_file_size_bytes,
-            large_file_size_bytes=self._thresholds.large_file_size_bytes,
-        )
-        match await self._observing.observe(request, within=self._inspect_within, traceparent=traceparent):
-            case Measurements(loaded, metrics):
-                report = health.assess(metrics, self._thresholds, now=await self._store.now())
-                await remember(self._store, name, loaded)
-                await self._store.tables.save_report(name, loaded.uuid, report)
+        request = await self._sightings.inspection(name)
+        observation = await self._observing.look(request, within=self._inspect_within, traceparent=traceparent)
+        # The loop that acts on answers keeps it too; here, so that who asked sees it at once.
+        await self._sightings.keep(observation)
+        match observation.answer:
+            case Measurements():
                 return await self._store.tables.get(name)
             case ObservationError() as error:
-                await self._unread(error, request, name)
+                if error.kind == "NOT_FOUND":
+                    await self._store.tables.missing(name)
+                refuse(error, request)
             case other:
                 raise CatalogUnreachable(
                     name.catalog, why=f"its executor answered {type(other).__name__} to an inspection"
                 )
-
-    async def _unread(self, error: ObservationError, request: ObservationRequest, name: TableName) -> NoReturn:
-        if error.kind == "NOT_FOUND":
-            await self._store.tables.missing(name)
-        else:
-            await self._keep_why(error, name)
-        refuse(error, request)
-
-    async def _keep_why(self, error: ObservationError, name: TableName) -> None:
-        try:
-            known = await self._store.tables.get(name)
-        except TableNotFound:
-            return
-        report = HealthReport.unreadable(error.message, now=await self._store.now())
-        await self._store.tables.save_report(name, known.uuid, report)

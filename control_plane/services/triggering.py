@@ -191,6 +191,7 @@ async def remember(store: Store, name: TableName, loaded: LoadedTable) -> Table:
         maintenance_enabled=loaded.maintenance_enabled,
     )
     await store.tables.seen([table])
+    store.hints.give("targets")
     return table
 
 

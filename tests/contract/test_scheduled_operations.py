@@ -11,13 +11,13 @@ from control_plane.domain.identifiers import OperationType, PolicyName
 from control_plane.domain.operation import Operation, OperationState
 from control_plane.domain.scheduling import Charge, PolicyMode, Spent
 from control_plane.ports.operations import Due
-from control_plane.services.recovery import RecoveryService
 from tests.support import factories
 from tests.support.clock import ManualClock
 from tests.support.factories import EVENTS
 from tests.support.scene import Scene
 from tests.support.scheduling import FAILED, Leader, skip, target
-from tests.support.stores import RULES, age
+from tests.support.services import recovery
+from tests.support.stores import age
 
 HOUR = timedelta(hours=1)
 NIGHTLY = PolicyName("nightly")
@@ -224,7 +224,7 @@ async def test_the_sweep_skips_what_its_policy_no_longer_wants_and_ends_what_out
     again = target(changed, policy_generation=2, slot=soon, due=soon)
     await leader.resolved(changed, again)
 
-    await RecoveryService(scene.store, clock, rules=RULES).sweep()
+    await recovery(scene.store, clock).sweep()
 
     skipped, ended = [await scene.operations.get(operation.id) for operation in (fired, ending)]
     assert (skipped.state, skipped.state_reason) == (OperationState.SKIPPED, "policy_changed")

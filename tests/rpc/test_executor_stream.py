@@ -23,6 +23,7 @@ from floe.execution.v1 import assignment_pb2 as pb
 from tests.support.clock import ManualClock
 from tests.support.factories import catalog, operation, policy
 from tests.support.scripted_executor import ScriptedExecutor, scripted_executor
+from tests.support.services import recovery
 from tests.support.waiting import eventually
 
 S = OperationState
@@ -84,14 +85,14 @@ async def plane(any_store: Store, clock: ManualClock) -> AsyncIterator[Plane]:
     await any_store.policies.create(policy())
     await any_store.catalogs.create(catalog())
     dispatcher = Dispatcher(any_store, replica=ReplicaId("r1"), rules=RULES)
-    recovery = RecoveryService(any_store, clock, rules=RULES)
-    await recovery.sweep()
+    sweeping = recovery(any_store, clock)
+    await sweeping.sweep()
     servicer = AssignmentServicer(dispatcher, replica=ReplicaId("r1"), heartbeat=timedelta(seconds=5))
     server = build_executor_server(servicer, LIMITS)
     port = await server.start("127.0.0.1:0")
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Plane(any_store, dispatcher, recovery, clock, channel)
+            yield Plane(any_store, dispatcher, sweeping, clock, channel)
     finally:
         await servicer.drain(timedelta())
         await server.stop(timedelta())

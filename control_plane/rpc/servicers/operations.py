@@ -19,7 +19,7 @@ from floe.v1 import operation_pb2 as pb
 from floe.v1 import operation_pb2_grpc as pb_grpc
 from shared.telemetry.traces import current_traceparent
 
-_CANCEL_HINTS: Final = ("cancels", "events", "operations")
+_CANCEL_HINTS: Final = ("cancels", "events", "operations", "targets")
 _RETRY_HINTS: Final = ("operations", "events")
 _MAX_REASON: Final = 1_000
 

@@ -13,7 +13,7 @@ from floe.v1 import policy_pb2 as pb
 from floe.v1 import policy_pb2_grpc as pb_grpc
 
 # A policy that is disabled or deleted has its waiting operations withdrawn by the sweep.
-_HINTS = ("operations",)
+_HINTS = ("operations", "targets")
 
 
 class PolicyServicer(pb_grpc.PolicyServiceServicer):
@@ -26,7 +26,7 @@ class PolicyServicer(pb_grpc.PolicyServiceServicer):
             created = await self._policies.create(spec_from_proto(request.policy))
             return pb.CreatePolicyResponse(policy=policy_to_proto(created))
 
-        return await self._once.answer(request, pb.CreatePolicyResponse, create)
+        return await self._once.answer(request, pb.CreatePolicyResponse, create, hints=("targets",))
 
     async def GetPolicy(self, request: pb.GetPolicyRequest, context: Context) -> pb.GetPolicyResponse:
         policy = await self._policies.get(PolicyName(required(request.name, field="name")))

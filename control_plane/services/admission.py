@@ -1,0 +1,145 @@
+"""What a slot that fires becomes: an operation with its place in the queue, charged to the budget of its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid4, uuid5
+
+from control_plane.domain.charges import NOTHING_SPENT, BudgetState, estimate
+from control_plane.domain.debt import benefit_of, virtual_deadline
+from control_plane.domain.identifiers import OperationId, OperationType, PolicyName, RunId, TriggerId
+from control_plane.domain.operation import Operation
+from control_plane.domain.policy import Policy
+from control_plane.domain.schedule import slot_end
+from control_plane.domain.scheduling import Charge, SlotFacts, Spent
+from control_plane.domain.scheduling_rules import SchedulingRules
+from control_plane.domain.slots import Judgement
+from control_plane.services.triggering import QUEUE_FOR, RUN_TIMEOUT, Request, new_operation
+
+SCHEDULER: Final = "scheduler"
+
+
+@dataclass(slots=True)
+class _Account:
+    """What one policy was charged. Tables are told apart, because one counts once."""
+
+    spent: Spent = NOTHING_SPENT
+    tables: set[str] = field(default_factory=set)
+
+    def charge(self, table_key: str, cost: Charge) -> None:
+        new = table_key not in self.tables
+        self.tables.add(table_key)
+        self.spent = Spent(
+            self.spent.tables + new,
+            self.spent.operations + 1,
+            self.spent.bytes + cost.bytes,
+            self.spent.engine_seconds + cost.engine_seconds,
+        )
+
+
+@dataclass(slots=True)
+class Pass:
+    """One pass of the scheduler: everything that was due when it began, in as many transactions as it takes."""
+
+    trigger_id: UUID = field(default_factory=uuid4)
+    accounts: dict[PolicyName, _Account] = field(default_factory=dict)
+
+
+class Admission:
+    """One transaction's worth of a pass. `spent` is what its policies were charged in the hour before it."""
+
+    def __init__(
+        self,
+        of: Pass,
+        *,
+        now: datetime,
+        rules: SchedulingRules,
+        snapshot_age_floor: timedelta,
+        spent: Mapping[PolicyName, Spent],
+    ) -> None:
+        self._pass = of
+        self._now = now
+        self._rules = rules
+        self._snapshot_age_floor = snapshot_age_floor
+        self._hour = {policy: _Account(before) for policy, before in spent.items()}
+        self._planned: dict[tuple[PolicyName, OperationType], Operation] = {}
+
+    def budget(self, policy: Policy, facts: SlotFacts, cost: Charge) -> BudgetState:
+        """What is left of the budget of the policy, for one more operation."""
+        if policy.spec.budget is None:
+            return BudgetState(estimate=cost)
+        this_pass = self._pass.accounts.get(policy.name, _Account())
+        this_hour = self._hour.get(policy.name, _Account())
+        key = facts.target.table_key
+        return BudgetState(
+            this_pass=this_pass.spent,
+            this_hour=this_hour.spent,
+            estimate=cost,
+            table_counted_in_pass=key in this_pass.tables,
+            # A table of an earlier pass counts again: it was told in a number, not by its name.
+            table_counted_in_hour=key in this_hour.tables or key in this_pass.tables,
+        )
+
+    def cost(self, facts: SlotFacts) -> Charge:
+        return estimate(facts.target.type, facts.table.health)
+
+    def charge(self, policy: Policy, facts: SlotFacts, cost: Charge) -> Charge | None:
+        """Count it. None if the policy has no budget, and nothing needs to be kept of it."""
+        if policy.spec.budget is None:
+            return None
+        for accounts in (self._pass.accounts, self._hour):
+            accounts.setdefault(policy.name, _Account()).charge(facts.target.table_key, cost)
+        return cost
+
+    def operation(
+        self, identity: OperationId, facts: SlotFacts, policy: Policy, judgement: Judgement, cost: Charge
+    ) -> Operation:
+        """The operation of a slot that fires."""
+        target, table = facts.target, facts.table
+        schedule = policy.spec.schedule(target.type)
+        assert schedule is not None and judgement.slot is not None, "what fires has a schedule and a slot"
+        ends = slot_end(schedule, slot=judgement.slot)
+        benefit = benefit_of(target.type, table.health, facts.outcomes, now=self._now, rules=self._rules)
+        return replace(
+            self._plan(facts, policy),
+            id=identity,
+            table=table.name,
+            table_uuid=table.uuid,
+            location=table.location,
+            run_id=RunId(str(uuid5(self._pass.trigger_id, f"{target.catalog}\n{target.table_key}"))),
+            slot=judgement.slot,
+            cancel_at=judgement.cancel_at,
+            timeout=schedule.timeout.length if schedule.timeout is not None else RUN_TIMEOUT,
+            queue_deadline=ends if ends > self._now else self._now + QUEUE_FOR,
+            virtual_deadline=virtual_deadline(
+                min(target.due or self._now, self._now),
+                benefit=benefit,
+                cost=cost,
+                rules=self._rules,
+                critical_deadline=judgement.critical_deadline if judgement.forced else None,
+            ),
+        )
+
+    def _plan(self, facts: SlotFacts, policy: Policy) -> Operation:
+        """What the operations of one policy and type have in common: their action is planned at one instant."""
+        key = (policy.name, facts.target.type)
+        if key not in self._planned:
+            trigger = TriggerId(str(self._pass.trigger_id))
+            self._planned[key] = new_operation(
+                facts.table,
+                policy,
+                facts.target.type,
+                Request(trigger, RunId(""), SCHEDULER),
+                now=self._now,
+                snapshot_age_floor=self._snapshot_age_floor,
+            )
+        return self._planned[key]
+
+
+def budgeted(policies: Iterable[Policy | None]) -> list[PolicyName]:
+    """The names of those that have a budget for any hour."""
+    found = (policy for policy in policies if policy is not None)
+    return sorted({p.name for p in found if p.spec.budget is not None and p.spec.budget.per_hour is not None})

@@ -1,0 +1,214 @@
+"""Which policy governs which table, kept as targets: what a policy's change may touch is marked, what is marked is
+matched anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from control_plane.domain.catalog import Table, TableState
+from control_plane.domain.decision_rows import Clerk
+from control_plane.domain.identifiers import OperationType, TableName
+from control_plane.domain.pattern import Pattern
+from control_plane.domain.policy import Policy
+from control_plane.domain.policy_index import Reach, coarse
+from control_plane.domain.schedule import first_slot
+from control_plane.domain.scheduling import (
+    DecisionReason,
+    PolicyChange,
+    PolicyMode,
+    Settled,
+    SlotFacts,
+    SlotVerdict,
+    Step,
+    Target,
+    Term,
+)
+from control_plane.domain.slot_checks import Finding, key_of
+from control_plane.ports.records import Store
+from control_plane.services.governing import Governance, GoverningPolicies
+
+logger: Final = structlog.get_logger(__name__)
+
+_CHANGES: Final = 20
+_SPREAD: Final = 500
+_RESOLVE: Final = 100
+_BREATH: Final = 20
+"""After so many tables others get their turn on the loop."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a policy change has been spread, for the log."""
+
+    considered: int = 0
+    marked: int = 0
+
+
+class ResolvingService:
+    """The leader's bookkeeping of targets; one set of tables at a time."""
+
+    def __init__(self, store: Store, governing: GoverningPolicies) -> None:
+        self._store = store
+        self._governing = governing
+        self._seen: frozenset[int] = frozenset()
+        self._progress: dict[int, _Progress] = {}
+
+    async def step(self, term: Term) -> bool:
+        """Spread a set and resolve a set. Whether there may be more. Raises TermOver."""
+        more = await self._spread(term)
+        return await self._resolve(term) or more
+
+    async def _spread(self, term: Term) -> bool:
+        changes = await self._store.scheduling.policy_changes(limit=_CHANGES)
+        ids = frozenset(change.id for change in changes)
+        if not ids <= self._seen:
+            # Before any table is marked by one of them: what is resolved from now on goes by what it says.
+            await self._governing.read()
+        self._seen = ids
+        if not changes:
+            return False
+        change = changes[0]
+        patterns = [Pattern.parse(text) for text in change.patterns]
+        names, rest = await self._touched(change, _reaches(patterns))
+        marked = [name for name in names if any(pattern.matches(name) for pattern in patterns)]
+        async with self._store.scheduling.in_term(term):
+            await self._store.scheduling.spread(change, marked=marked, after=names[-1] if rest else None)
+        self._report(change, considered=len(names), marked=len(marked), ends=not rest)
+        return True
+
+    async def _touched(self, change: PolicyChange, reaches: Iterable[Reach]) -> tuple[Sequence[TableName], bool]:
+        """The next tables in the order of their names, and whether there may be more."""
+        found: set[TableName] = set()
+        rest = False
+        for reach in reaches:
+            page = await self._store.scheduling.tables_touched(
+                catalog=reach.catalog, namespace=reach.namespace, after=change.after, limit=_SPREAD
+            )
+            found.update(page)
+            rest = rest or len(page) == _SPREAD
+        names = sorted(found)
+        return names[:_SPREAD], rest or len(names) > _SPREAD
+
+    def _report(self, change: PolicyChange, *, considered: int, marked: int, ends: bool) -> None:
+        progress = self._progress.setdefault(change.id, _Progress())
+        progress.considered += considered
+        progress.marked += marked
+        if ends:
+            del self._progress[change.id]
+            logger.info(
+                "policy_change.spread", policy=change.policy, considered=progress.considered, marked=progress.marked
+            )
+
+    async def _resolve(self, term: Term) -> bool:
+        governance = await self._governing.current()
+        async with self._store.scheduling.in_term(term) as now:
+            found = await self._store.scheduling.unresolved(limit=_RESOLVE)
+            if not found:
+                return False
+            resolved: list[tuple[Table, Sequence[Target]]] = []
+            closed: list[Settled] = []
+            for number, (table, before) in enumerate(found):
+                if number % _BREATH == _BREATH - 1:
+                    await asyncio.sleep(0)
+                targets = _targets(table, before, governance, now)
+                closed.extend(_closed(table, before, targets, now, term))
+                resolved.append((table, targets))
+            if closed:
+                await self._store.scheduling.settle(closed)
+            await self._store.scheduling.resolved(resolved)
+        logger.debug("tables.resolved", tables=len(found), targets=sum(len(targets) for _, targets in resolved))
+        return True
+
+
+def _reaches(patterns: Iterable[Pattern]) -> Sequence[Reach]:
+    """Those of all the patterns; none lies within another."""
+    reaches = dict.fromkeys(reach for pattern in patterns for reach in coarse(pattern))
+    return [one for one in reaches if not any(other != one and other.covers(one) for other in reaches)]
+
+
+def _targets(table: Table, before: Iterable[Target], governance: Governance, now: datetime) -> Sequence[Target]:
+    """What the policies that govern the table now want of it; one that is not PRESENT has no targets."""
+    if table.state is not TableState.PRESENT:
+        return ()
+    known = {(target.type, target.mode): target for target in before}
+    return [
+        _target(table, policy, kind, mode, known.get((kind, mode)), now)
+        for mode in PolicyMode
+        for kind, policy in governance.governing(table.name, mode).items()
+        if _is_scheduled(policy, kind)
+    ]
+
+
+def _is_scheduled(policy: Policy, kind: OperationType) -> bool:
+    schedule = policy.spec.schedule(kind)
+    return schedule is not None and schedule.is_enabled
+
+
+def _target(
+    table: Table, policy: Policy, kind: OperationType, mode: PolicyMode, before: Target | None, now: datetime
+) -> Target:
+    target = Target(
+        table.name.catalog,
+        table.uuid or str(table.name),
+        kind,
+        mode,
+        policy.name,
+        policy.generation,
+        policy.create_time,
+        since=now,
+    )
+    if before is not None and _is_same(before, target):
+        return before
+    schedule = policy.spec.schedule(kind)
+    assert schedule is not None, "a target has a schedule"
+    if schedule.interval is not None:
+        # It counts from the last end, which the decision knows: an operation under way may be it.
+        return replace(target, due=now, awaiting=before.awaiting if before is not None else None)
+    planned = first_slot(schedule, key=key_of(target), since=now, last_finish=None)
+    return target if planned is None else replace(target, slot=planned.slot, due=planned.due)
+
+
+def _is_same(before: Target, after: Target) -> bool:
+    """Under the same generation of the same policy: its schedule goes on where it stands."""
+    return (before.policy, before.policy_generation, before.policy_create_time) == (
+        after.policy,
+        after.policy_generation,
+        after.policy_create_time,
+    )
+
+
+def _closed(
+    table: Table, before: Iterable[Target], after: Iterable[Target], now: datetime, term: Term
+) -> Iterator[Settled]:
+    """The last word on slots that came due or wait, and whose targets go: nobody will decide them any more."""
+    staying = {(target.type, target.mode): target for target in after}
+    for target in before:
+        replaced = staying.get((target.type, target.mode))
+        if replaced is not None and _is_same(target, replaced):
+            continue
+        slot = target.slot
+        if slot is None or not (target.deferred or slot <= now):
+            continue
+        reason, text = _why_closed(table, target, replaced)
+        finding = Finding(verdict=SlotVerdict.SKIPPED, reason=reason, text=text, steps=(Step("policy", text, False),))
+        decision = Clerk(SlotFacts(target, table), None, now, term.number).decision(slot, finding)
+        yield Settled(replace(target, slot=None, due=None, deferred=False), (decision,))
+
+
+def _why_closed(table: Table, target: Target, replaced: Target | None) -> tuple[DecisionReason, str]:
+    if table.state is not TableState.PRESENT:
+        return DecisionReason.TABLE_GONE, f"the table is {table.state}"
+    if replaced is None:
+        text = f"no policy schedules {target.type} on the table any more"
+    elif replaced.policy == target.policy:
+        text = f"policy {target.policy} has changed"
+    else:
+        text = f"policy {replaced.policy} governs the table now"
+    return DecisionReason.POLICY_CHANGED, text

@@ -1,0 +1,196 @@
+"""The leader's work, a step at a time: tables are matched with policies, and what is due is decided.
+
+Everything is a transaction of the term: what is not committed when the term ends was not done, and is done by the next
+leader. A slot is decided in the same transaction that moves its target to the next one, so none fires twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from control_plane.domain.identifiers import OperationId, OperationType
+from control_plane.domain.scheduling import Settled, SlotFacts, Term
+from control_plane.domain.scheduling_rules import SchedulingRules
+from control_plane.domain.slots import decide
+from control_plane.ports.records import Clock, Store
+from control_plane.services.admission import Admission, Pass, budgeted
+from control_plane.services.discovery import DiscoveryService
+from control_plane.services.governing import Governance, GoverningPolicies
+from control_plane.services.resolving import ResolvingService
+
+logger: Final = structlog.get_logger(__name__)
+
+NOTHING: Final = timedelta()
+_LONGEST_PAUSE: Final = timedelta(seconds=30)
+_SHORTEST_PAUSE: Final = timedelta(milliseconds=5)
+_LOCKED_PAUSE: Final = timedelta(milliseconds=500)
+"""What is due was locked by somebody who changes it."""
+_STAMP_EVERY: Final = timedelta(seconds=1)
+_MOST: Final = 500
+_FEWEST: Final = 20
+_WANTED_SECONDS: Final = 0.15
+"""How long a scheduling transaction should take; an election waits for it, and so do the calls of this process."""
+_BREATH: Final = 10
+"""After so many decisions others get their turn on the loop."""
+_CHANGED_PAUSE: Final = timedelta(seconds=1)
+_BROKEN_PAUSE: Final = timedelta(minutes=1)
+
+
+@dataclass(slots=True)
+class _Counts:
+    decided: int = 0
+    fired: int = 0
+
+
+class Scheduler:
+    """Spreads policy changes, resolves tables, and decides slots; one set each a step."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        governing: GoverningPolicies,
+        resolving: ResolvingService,
+        discovery: DiscoveryService,
+        *,
+        rules: SchedulingRules,
+        snapshot_age_floor: timedelta,
+        enabled: bool = True,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._governing = governing
+        self._resolving = resolving
+        self._discovery = discovery
+        self._rules = rules
+        self._snapshot_age_floor = snapshot_age_floor
+        self._enabled = enabled
+        self._limit = _MOST // 5
+        self._pass: Pass | None = None
+        self._counts = _Counts()
+        self._stamped = 0.0
+
+    async def step(self, term: Term) -> timedelta:
+        """Do one set of what there is to do. How long there is nothing more; zero: there is more now.
+
+        Raises TermOver.
+        """
+        more = await self._resolving.step(term)
+        if self._enabled:
+            more = await self._decide(term) or more
+        await self._stamp(term, anyway=not more)
+        return NOTHING if more else await self._pause()
+
+    async def _stamp(self, term: Term, *, anyway: bool) -> None:
+        """Show others that this leader gets things done."""
+        now = self._clock.monotonic()
+        if anyway or now - self._stamped >= _STAMP_EVERY.total_seconds():
+            await self._store.leadership.passed(term)
+            self._stamped = now
+
+    async def _pause(self) -> timedelta:
+        """Until the earliest target is due."""
+        due = await self._store.scheduling.next_due() if self._enabled else None
+        if due is None:
+            return _LONGEST_PAUSE
+        left = due - await self._store.now()
+        return min(max(left, _SHORTEST_PAUSE if left > NOTHING else _LOCKED_PAUSE), _LONGEST_PAUSE)
+
+    async def _decide(self, term: Term) -> bool:
+        """Decide a set of what is due. Whether there may be more."""
+        due = await self._store.scheduling.next_due()
+        if due is None or due > await self._store.now():
+            return False
+        governance = await self._governing.current()
+        began = self._clock.monotonic()
+        async with self._store.scheduling.in_term(term) as now:
+            found = await self._store.scheduling.due(limit=self._limit)
+            settled = await self._settled(found, governance, now, term) if found else ()
+            await self._store.scheduling.settle(settled)
+        if any(one.operation is not None for one in settled):
+            self._store.hints.give("operations")
+            self._store.hints.give("events")
+        more = len(found) == self._limit
+        self._adapt(self._clock.monotonic() - began, len(found))
+        self._count(settled, term, ends=not more)
+        return more
+
+    async def _settled(
+        self, found: Sequence[SlotFacts], governance: Governance, now: datetime, term: Term
+    ) -> Sequence[Settled]:
+        names = budgeted(governance.of(facts.target) for facts in found)
+        since = now - self._rules.budget_window
+        self._pass = self._pass or Pass()
+        admission = Admission(
+            self._pass,
+            now=now,
+            rules=self._rules,
+            snapshot_age_floor=self._snapshot_age_floor,
+            spent=await self._store.scheduling.spent(names, since=since) if names else {},
+        )
+        settled: list[Settled] = []
+        open_now: dict[tuple[str, OperationType], OperationId] = {}
+        for number, facts in enumerate(found):
+            if number % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+            key = (facts.target.table_key, facts.target.type)
+            if facts.open_operation is None and key in open_now:
+                # The same table, registered in another catalog too.
+                facts = replace(facts, open_operation=open_now[key])
+            one = self._one(facts, governance, admission, now, term)
+            if one.operation is not None:
+                open_now[key] = one.operation.id
+            settled.append(one)
+        return settled
+
+    def _one(
+        self, facts: SlotFacts, governance: Governance, admission: Admission, now: datetime, term: Term
+    ) -> Settled:
+        policy = governance.of(facts.target)
+        if policy is None:
+            # It has changed since the table was resolved: the slot is for the target that will be.
+            return Settled(replace(facts.target, due=now + _CHANGED_PAUSE))
+        identity = OperationId(str(uuid4()))
+        try:
+            cost = admission.cost(facts)
+            judgement = decide(
+                facts,
+                policy,
+                operation=identity,
+                now=now,
+                budget=admission.budget(policy, facts, cost),
+                rules=self._rules,
+                term=term.number,
+            )
+            operation = admission.operation(identity, facts, policy, judgement, cost) if judgement.fires else None
+        except Exception:
+            # One that cannot be decided holds up no other; its slot stays.
+            logger.exception("slot.undecided", table=str(facts.table.name), type=facts.target.type)
+            return Settled(replace(facts.target, due=now + _BROKEN_PAUSE))
+        if judgement.wants_inspection:
+            self._discovery.inspect_soon(facts.table.name)
+        charge = admission.charge(policy, facts, cost) if operation is not None else None
+        return Settled(judgement.target, judgement.decisions, operation, charge)
+
+    def _adapt(self, took: float, found: int) -> None:
+        """As many in a set as can be decided in the time that a set may take."""
+        if not found or took <= 0:
+            return
+        fits = int(found * _WANTED_SECONDS / took)
+        self._limit = min(max(fits, _FEWEST), _MOST, self._limit * 2)
+
+    def _count(self, settled: Sequence[Settled], term: Term, *, ends: bool) -> None:
+        self._counts.decided += sum(bool(one.decisions) for one in settled)
+        self._counts.fired += sum(one.operation is not None for one in settled)
+        if not ends:
+            return
+        if self._counts.decided:
+            logger.info("pass.completed", term=term.number, decided=self._counts.decided, fired=self._counts.fired)
+        self._counts, self._pass = _Counts(), None
