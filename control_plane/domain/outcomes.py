@@ -18,6 +18,8 @@ class Hold:
 
     holds: bool
     step: Step | None = None
+    words: str = ""
+    """Why it holds, in a sentence."""
     until: datetime | None = None
 
 
@@ -34,16 +36,19 @@ def back_off_hold(outcomes: Outcomes, target: Target, table: Table, *, now: date
     if failures < rules.failures_before_back_off or outcomes.last_failure_time is None:
         return FREE
     until = outcomes.last_failure_time + rules.back_off
-    failed = f"backOff: it failed {failures} times in a row, last {span(now - outcomes.last_failure_time)} ago"
+    words = f"it failed {failures} times in a row, last {span(now - outcomes.last_failure_time)} ago"
+    failed = f"backOff: {words}"
     if outcomes.last_failure_class is FailureClass.INVALID:
         if _under_other_policy(outcomes, target):
             return Hold(False, Step("backOff", f"{failed} as INVALID; the policy has changed since → probe", True))
         known = bool(outcomes.last_metadata_location)
         if known and not table_changed(outcomes, table, since=outcomes.last_failure_time):
             text = f"{failed} as INVALID → waits until its policy or the table changes"
-            return Hold(True, Step("backOff", text, False))
+            words = f"{words}, as INVALID: its policy or the table has to change first"
+            return Hold(True, Step("backOff", text, False), words)
     if until > now:
-        return Hold(True, Step("backOff", f"{failed} → waits {span(until - now)}", False), until)
+        words = f"{words}; it may try again in {span(until - now)}"
+        return Hold(True, Step("backOff", f"{failed} → waits {span(until - now)}", False), words, until)
     return Hold(False, Step("backOff", f"{failed}; {span(rules.back_off)} have passed → one probe", True))
 
 
@@ -66,16 +71,15 @@ def throttle_hold(
         return FREE
     stretched = stretched_interval(unchanged, interval, rules=rules)
     until = outcomes.last_success_time + stretched
-    found = (
-        f"noChangeThrottle: {unchanged} runs in a row changed nothing, {span(interval)} stretch to {span(stretched)}"
-    )
+    words = f"{unchanged} runs in a row changed nothing, so that {span(interval)} stretch to {span(stretched)}"
+    found = f"noChangeThrottle: {words}"
     if until <= now:
         return Hold(False, Step("noChangeThrottle", f"{found}, which have passed → passed", True))
     if table_changed(outcomes, table, since=outcomes.last_success_time):
         return Hold(False, Step("noChangeThrottle", f"{found}; the table has changed since → passed", True))
     if newly_met:
         return Hold(False, Step("noChangeThrottle", f"{found}; conditions are newly met → passed", True))
-    return Hold(True, Step("noChangeThrottle", f"{found} → waits {span(until - now)}", False), until)
+    return Hold(True, Step("noChangeThrottle", f"{found} → waits {span(until - now)}", False), words, until)
 
 
 def stretched_interval(unchanged: int, interval: timedelta, *, rules: SchedulingRules) -> timedelta:

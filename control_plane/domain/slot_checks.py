@@ -124,7 +124,7 @@ def _back_off(facts: SlotFacts, now: datetime, rules: SchedulingRules) -> Findin
     return Finding(
         verdict=SlotVerdict.DEFERRED,
         reason=DecisionReason.BACK_OFF,
-        text=hold.step.text.removeprefix("backOff: "),
+        text=hold.words,
         steps=(hold.step,),
         next_eligible=hold.until,
     )
@@ -167,7 +167,7 @@ def _throttle(
     return Finding(
         verdict=SlotVerdict.SKIPPED,
         reason=DecisionReason.NO_CHANGE_THROTTLE,
-        text=hold.step.text.removeprefix("noChangeThrottle: "),
+        text=hold.words,
         steps=(hold.step,),
         next_eligible=min(ends, default=None),
     )
@@ -192,7 +192,7 @@ def _budget(policy: Policy, budget: BudgetState, now: datetime, rules: Schedulin
     return Finding(
         verdict=SlotVerdict.DEFERRED,
         reason=DecisionReason.BUDGET,
-        text=f"the budget of policy {policy.name} is spent: {step.text.removeprefix('budget: ')}",
+        text=f"the budget is spent: {step.text.removeprefix('budget: ').removesuffix(' → waits')}",
         steps=(step,),
         next_eligible=now + rules.budget_retry,
     )

@@ -63,7 +63,7 @@ def evaluate(
             return Evaluation(
                 runs=True,
                 reason=DecisionReason.CRITICAL_DELAY,
-                text=step.text,
+                text=f"a critical pipeline waits no longer than {span(gate.critical_delay)} for a success",
                 steps=steps,
                 forced=True,
                 critical_deadline=deadline,
@@ -77,7 +77,7 @@ def evaluate(
             return Evaluation(
                 runs=False,
                 reason=DecisionReason.MIN_INTERVAL,
-                text=step.text,
+                text=_too_soon(gate.min_interval, outcomes, now),
                 steps=steps,
                 critical_deadline=deadline,
                 next_eligible=eligible if deadline is None else min(eligible, deadline),
@@ -204,6 +204,12 @@ def _min_interval_step(interval: timedelta, outcomes: Outcomes, now: datetime) -
     if passed >= interval:
         return Step("minInterval", f"{ago} → passed", True)
     return Step("minInterval", f"{ago} → waits {span(interval - passed)}", False)
+
+
+def _too_soon(interval: timedelta, outcomes: Outcomes, now: datetime) -> str:
+    assert outcomes.last_success_time is not None, "only what succeeded once can be too soon"
+    ago = span(now - outcomes.last_success_time)
+    return f"the last success was {ago} ago, the policy asks for at least {span(interval)}"
 
 
 def _health_step(report: HealthReport | None, outcomes: Outcomes, now: datetime, max_age: timedelta) -> Step:

@@ -128,7 +128,7 @@ def test_a_wait_for_a_change_names_no_instant() -> None:
 
     assert found.next_eligible is None
     assert found.text == (
-        "waits: it failed 3 times in a row, last 2 d 12 h ago as INVALID → waits until its policy or the table changes"
+        "waits: it failed 3 times in a row, last 2 d 12 h ago, as INVALID: its policy or the table has to change first"
     )
 
 
@@ -238,7 +238,7 @@ def test_a_throttled_slot_says_when_the_throttle_ends_at_the_latest() -> None:
     held = Case(outcomes=unchanged(ago=HOUR / 2), conditions=CRITICAL).decided()
 
     assert held.next_eligible == NOON + HOUR / 2
-    assert held.text == ("skipped: 5 runs in a row changed nothing, 1 h stretch to 6 h → waits 5 h 30 min")
+    assert held.text == ("skipped: 5 runs in a row changed nothing, so that 1 h stretch to 6 h")
 
 
 @given(count=st.integers(0, 10**9), hours=st.integers(1, 24 * 365))

@@ -444,6 +444,16 @@ def test_what_runs_at_the_end_of_its_window_is_cancelled_if_the_policy_says_so(
 
 
 SENTENCES: list[tuple[str, Case, str]] = [
+    (
+        "forced",
+        Case(conditions={"criticalPipeline": True, "criticalPipelineMaxDelayMinutes": 90}),
+        "fired: a critical pipeline waits no longer than 1 h 30 min for a success",
+    ),
+    (
+        "back-off",
+        Case(outcomes=BACKED_OFF, now=NOON + MINUTE),
+        "waits: it failed 3 times in a row, last 1 min ago; it may try again in 5 h 59 min",
+    ),
     ("no conditions", Case(), "fired: no condition gates REWRITE_DATA_FILES"),
     ("shadow", Case(mode=PolicyMode.SHADOW), "would have fired: no condition gates REWRITE_DATA_FILES"),
     (
@@ -469,7 +479,7 @@ SENTENCES: list[tuple[str, Case, str]] = [
     (
         "budget",
         Case(budget=PER_HOUR, spent=SPENT),
-        "waits: the budget of policy nightly is spent: perHour.operations 1: 1 spent, it needs 1 → waits",
+        "waits: the budget is spent: perHour.operations 1: 1 spent, it needs 1",
     ),
 ]
 

@@ -330,7 +330,7 @@ def test_a_blocked_minimum_interval_says_when_it_ends() -> None:
     found = judged(conditions(minIntervalMinutes=60), outcomes=succeeded(HOUR / 4))
 
     assert found.next_eligible == NOW + HOUR * 3 / 4
-    assert found.text == "minInterval 1 h: the last success was 15 min ago → waits 45 min"
+    assert found.text == "the last success was 15 min ago, the policy asks for at least 1 h"
 
 
 def test_the_minimum_interval_counts_successes_and_not_failures() -> None:
