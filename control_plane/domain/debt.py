@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from control_plane.domain.health import HealthReport, Severity, figures
+from control_plane.domain.health import HealthReport, Severity, figure
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.outcomes import back_off_end
 from control_plane.domain.recommendations import operations_for
@@ -83,7 +83,7 @@ def debt_of(
         )
         for issue in report.issues
     ]
-    stale_days = figures(report.metrics, now=now)["newest_snapshot_age_days"].value
+    stale_days = figure(report.metrics, "newest_snapshot_age_days", now=now).value
     if stale_days:
         parts.append(DebtPart("staleness", weights.per_stale_day * stale_days))
     finished = sum(each.finished for each in outcomes.values())

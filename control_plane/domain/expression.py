@@ -19,7 +19,7 @@ from typing import Final
 import cel
 from pydantic.alias_generators import to_camel
 
-from control_plane.domain.health import FIGURE_NAMES, HealthReport, figures
+from control_plane.domain.health import FIGURE_NAMES, HealthReport, figure
 
 MAX_LENGTH: Final = 1_000
 
@@ -81,8 +81,8 @@ class Expression:
         None: unknown, because a figure that it uses is unknown, or because it cannot be reckoned with these figures
         (as nothing divided by nothing).
         """
-        known = figures(report.metrics, now=now or report.measure_time)
-        values = {name: known[FIELDS[name]].value for name in self.fields}
+        at = now or report.measure_time
+        values = {name: figure(report.metrics, FIELDS[name], now=at).value for name in self.fields}
         if any(value is None for value in values.values()):
             return None
         try:

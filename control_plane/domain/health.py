@@ -2,140 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from math import isfinite
 from typing import Final, Self
 
+from control_plane.domain.metrics import FIGURE_NAMES, METRIC_NAMES, UNKNOWN, HealthMetrics, Knowledge, Metric, figure
 from control_plane.domain.thresholds import Limits, Thresholds
+
+__all__ = [
+    "FIGURE_NAMES",
+    "METRIC_NAMES",
+    "UNKNOWN",
+    "HealthIssue",
+    "HealthMetrics",
+    "HealthReport",
+    "HealthStatus",
+    "IssueType",
+    "Knowledge",
+    "Metric",
+    "Severity",
+    "assess",
+    "figure",
+]
 
 CRITICAL_POINTS: Final = 30
 WARNING_POINTS: Final = 10
-_DAY_MS: Final = 24 * 60 * 60 * 1000
-
-
-class Knowledge(StrEnum):
-    """How a figure is known."""
-
-    EXACT = "EXACT"
-    ESTIMATED = "ESTIMATED"
-    UNKNOWN = "UNKNOWN"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One figure and how it is known. It has a value exactly if it is not UNKNOWN."""
-
-    value: float | None
-    knowledge: Knowledge
-
-    def __post_init__(self) -> None:
-        if (self.value is None) != (self.knowledge is Knowledge.UNKNOWN):
-            raise ValueError(f"a metric has a value unless it is UNKNOWN, not {self.value} and {self.knowledge}")
-        if self.value is not None and not isfinite(self.value):
-            raise ValueError(f"a metric is a finite number, not {self.value}")
-
-    @classmethod
-    def exact(cls, value: float) -> Self:
-        return cls(value, Knowledge.EXACT)
-
-    @classmethod
-    def estimated(cls, value: float) -> Self:
-        return cls(value, Knowledge.ESTIMATED)
-
-
-UNKNOWN: Final = Metric(None, Knowledge.UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthMetrics:
-    """What one inspection measured, at one metadata file. What it did not measure is UNKNOWN, never 0.
-
-    Times are milliseconds since 1970 in UTC, as in Iceberg's metadata. A delete file is counted once, whatever it
-    touches, and an unpartitioned table has one partition. Files are small and large by the thresholds' sizes.
-    """
-
-    data_file_count: Metric = UNKNOWN
-    small_file_count: Metric = UNKNOWN
-    large_file_count: Metric = UNKNOWN
-    total_bytes: Metric = UNKNOWN
-    record_count: Metric = UNKNOWN
-    delete_file_count: Metric = UNKNOWN
-    position_delete_file_count: Metric = UNKNOWN
-    equality_delete_file_count: Metric = UNKNOWN
-    deletion_vector_count: Metric = UNKNOWN
-    delete_bytes: Metric = UNKNOWN
-    snapshot_count: Metric = UNKNOWN
-    oldest_snapshot_time_ms: Metric = UNKNOWN
-    newest_snapshot_time_ms: Metric = UNKNOWN
-    manifest_count: Metric = UNKNOWN
-    manifest_bytes: Metric = UNKNOWN
-    partition_count: Metric = UNKNOWN
-    max_files_per_partition: Metric = UNKNOWN
-    mean_files_per_partition: Metric = UNKNOWN
-    reducible_file_count: Metric = UNKNOWN
-    """The files that a bin-pack at the table's target size would remove, by the engine's own selection rules."""
-    reducible_bytes: Metric = UNKNOWN
-    """The bytes that this bin-pack would rewrite."""
-    metadata_location: str = ""
-    format_version: int | None = None
-    current_snapshot_id: int | None = None
-    scan_mode: str = ""
-    """`metadata`, `scan` or `sample`."""
-
-    @classmethod
-    def measured(
-        cls,
-        measurements: Iterable[tuple[str, Metric]],
-        *,
-        metadata_location: str = "",
-        format_version: int | None = None,
-        current_snapshot_id: int | None = None,
-        scan_mode: str = "",
-    ) -> Self:
-        """The metrics by name. A name that this control plane does not know, from a newer executor, is left out."""
-        known = {name: metric for name, metric in measurements if name in METRIC_NAMES}
-        return cls(
-            metadata_location=metadata_location,
-            format_version=format_version,
-            current_snapshot_id=current_snapshot_id,
-            scan_mode=scan_mode,
-            **known,
-        )
-
-    def named(self) -> Iterator[tuple[str, Metric]]:
-        """Every metric with its name, the unknown ones too."""
-        for name in METRIC_NAMES:
-            yield name, getattr(self, name)
-
-
-METRIC_NAMES: Final = tuple(field.name for field in fields(HealthMetrics) if field.default is UNKNOWN)
-
-
-def figures(metrics: HealthMetrics, *, now: datetime) -> Mapping[str, Metric]:
-    """Every metric, and what is reckoned from several of them, by name: what health, conditions and people speak of."""
-    now_ms = now.timestamp() * 1000
-    return dict(metrics.named()) | {
-        "small_file_percent": _ratio(metrics.small_file_count, metrics.data_file_count, scale=100),
-        "large_file_percent": _ratio(metrics.large_file_count, metrics.data_file_count, scale=100),
-        "delete_file_ratio": _ratio(metrics.delete_file_count, metrics.data_file_count),
-        "partition_skew": _ratio(metrics.max_files_per_partition, metrics.mean_files_per_partition),
-        "oldest_snapshot_age_days": _days_since(metrics.oldest_snapshot_time_ms, now_ms),
-        "newest_snapshot_age_days": _days_since(metrics.newest_snapshot_time_ms, now_ms),
-    }
-
-
-FIGURE_NAMES: Final = (
-    *METRIC_NAMES,
-    "small_file_percent",
-    "large_file_percent",
-    "delete_file_ratio",
-    "partition_skew",
-    "oldest_snapshot_age_days",
-    "newest_snapshot_age_days",
-)
 
 
 class IssueType(StrEnum):
@@ -287,14 +180,13 @@ _CHECKS: Final = (
 
 def assess(metrics: HealthMetrics, thresholds: Thresholds, *, now: datetime) -> HealthReport:
     """The report on what was measured. An unknown figure is no issue; where nothing is known, the status is UNKNOWN."""
-    known = figures(metrics, now=now)
-    held = [(check, known[check.figure]) for check in _CHECKS]
-    issues = [issue for check, figure in held if (issue := _issue(check, figure, metrics, thresholds))]
+    held = [(check, figure(metrics, check.figure, now=now)) for check in _CHECKS]
+    issues = [issue for check, found in held if (issue := _issue(check, found, metrics, thresholds))]
     if metrics.data_file_count.value == 0:
         issues.append(
             HealthIssue(IssueType.TABLE_EMPTY, Severity.INFO, "data_file_count", 0, 0, "the table has no data files")
         )
-    if all(figure.value is None for _, figure in held):
+    if all(found.value is None for _, found in held):
         return HealthReport(metrics=metrics, issues=(), status=HealthStatus.UNKNOWN, score=None, measure_time=now)
     return HealthReport(
         metrics=metrics,
@@ -305,18 +197,18 @@ def assess(metrics: HealthMetrics, thresholds: Thresholds, *, now: datetime) -> 
     )
 
 
-def _issue(check: _Check, figure: Metric, metrics: HealthMetrics, thresholds: Thresholds) -> HealthIssue | None:
+def _issue(check: _Check, found: Metric, metrics: HealthMetrics, thresholds: Thresholds) -> HealthIssue | None:
     limits = check.limits(thresholds)
-    if figure.value is None or figure.value < limits.warning:
+    if found.value is None or found.value < limits.warning:
         return None
     severity, limit = Severity.WARNING, limits.warning
-    if figure.value >= limits.critical:
+    if found.value >= limits.critical:
         severity, limit = Severity.CRITICAL, limits.critical
-    message = check.message.format(actual=f"{figure.value:,.10g}" if figure.value >= 100 else f"{figure.value:.3g}")
+    message = check.message.format(actual=f"{found.value:,.10g}" if found.value >= 100 else f"{found.value:.3g}")
     if check.type is IssueType.TOO_MANY_SMALL_FILES and metrics.reducible_file_count.value == 0:
         # A partition's only file is small by nature: nothing could be done about it.
         severity, message = Severity.INFO, f"{message}, and no rewrite would make them fewer"
-    return HealthIssue(check.type, severity, check.figure, figure.value, limit, message, figure.knowledge)
+    return HealthIssue(check.type, severity, check.figure, found.value, limit, message, found.knowledge)
 
 
 def _status(issues: Iterable[HealthIssue]) -> HealthStatus:
@@ -324,18 +216,3 @@ def _status(issues: Iterable[HealthIssue]) -> HealthStatus:
     if Severity.CRITICAL in severities:
         return HealthStatus.CRITICAL
     return HealthStatus.WARNING if Severity.WARNING in severities else HealthStatus.HEALTHY
-
-
-def _ratio(part: Metric, whole: Metric, *, scale: float = 1) -> Metric:
-    """Part of whole, known as well as the worse known of the two; unknown where there is no whole."""
-    if part.value is None or not whole.value:
-        return UNKNOWN
-    estimated = Knowledge.ESTIMATED in (part.knowledge, whole.knowledge)
-    # Multiplied first, so that a percentage that falls on a limit is not rounded below it.
-    return Metric(part.value * scale / whole.value, Knowledge.ESTIMATED if estimated else Knowledge.EXACT)
-
-
-def _days_since(time_ms: Metric, now_ms: float) -> Metric:
-    if time_ms.value is None:
-        return UNKNOWN
-    return Metric(max(0.0, now_ms - time_ms.value) / _DAY_MS, time_ms.knowledge)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from control_plane.domain.expression import compiled
 from control_plane.domain.gates import GATED_BY_TIME_ALONE, Narrowed, Threshold, min_interval_end, narrowed
-from control_plane.domain.health import HealthReport, Metric, figures
+from control_plane.domain.health import HealthReport, figure
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.scheduling import DecisionReason, Outcomes, Step
 from control_plane.domain.trigger_conditions import TriggerConditions
@@ -130,21 +130,20 @@ class _Condition:
 
 
 def _conditions(gate: Narrowed, report: HealthReport, now: datetime) -> Iterator[_Condition]:
-    known = figures(report.metrics, now=now)
     for threshold, limit in gate.thresholds:
-        yield _held(threshold, limit, known)
+        yield _held(threshold, limit, figure(report.metrics, threshold.figure, now=now).value)
     if gate.expression:
         expression = compiled(gate.expression)
         met = expression.evaluate(report, now=now)
-        actual = ", ".join(f"{name} {_shown(known[figure].value)}" for name, figure in expression.figures)
+        read = [(name, figure(report.metrics, meant, now=now).value) for name, meant in expression.figures]
+        actual = ", ".join(f"{name} {_shown(value)}" for name, value in read)
         quoted = gate.expression if len(gate.expression) <= 120 else gate.expression[:119] + "…"
         step = Step("expression", f"expression {quoted}: {actual} → {_verdict_word(met)}", met)
         words = f"the expression {quoted} {'holds' if met else 'does not hold'} with {actual}"
         yield _Condition(met, 1.0 if met else 0.0, step, words)
 
 
-def _held(threshold: Threshold, limit: float, known: Mapping[str, Metric]) -> _Condition:
-    actual = known[threshold.figure].value
+def _held(threshold: Threshold, limit: float, actual: float | None) -> _Condition:
     met = None if actual is None else actual >= limit
     text = f"{threshold.json_name} {number(limit)}: actual {_shown(actual)} → {_verdict_word(met)}"
     nearness = 0.0 if actual is None else 1.0 if actual >= limit else actual / limit
