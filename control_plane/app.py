@@ -37,6 +37,7 @@ from control_plane.services.catalogs import CatalogService
 from control_plane.services.discovery import DiscoveryService
 from control_plane.services.dispatch import Dispatcher
 from control_plane.services.executors import ExecutorService
+from control_plane.services.explaining import ExplainingService
 from control_plane.services.governing import GoverningPolicies
 from control_plane.services.leadership import Leadership
 from control_plane.services.observing import ObservingService
@@ -127,13 +128,14 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
         list_within=config.observing.list_within,
     )
     tables = TableService(store, observing, sightings, inspect_within=config.observing.inspect_within)
+    explaining = ExplainingService(store, governing, rules=config.scheduling_rules(), snapshot_age_floor=floor)
     dispatcher = Dispatcher(store, replica=replica.id, rules=rules)
     return Parts(
         public=PublicServicers(
             policies=PolicyServicer(PolicyService(store, snapshot_age_floor=floor), once),
             catalogs=CatalogServicer(catalogs, once),
-            tables=TableServicer(tables),
-            triggers=TriggerServicer(TriggeringService(store, observing, snapshot_age_floor=floor), once),
+            tables=TableServicer(tables, explaining),
+            triggers=TriggerServicer(TriggeringService(store, observing, snapshot_age_floor=floor), explaining, once),
             operations=OperationServicer(OperationsService(store, snapshot_age_floor=floor), once),
             executors=ExecutorServicer(ExecutorService(store), once),
             system=SystemServicer(SystemService(store, replica), once),

@@ -54,6 +54,9 @@ class PolicyStore(Protocol):
     async def enabled(self) -> Enabled:
         """Every enabled policy by name, and when that was so."""
 
+    async def version(self) -> str:
+        """Another one whenever a policy was created, changed or deleted: the cheap question before `enabled`."""
+
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
         """Replace it; a generation that rises leaves a PolicyChange, as `create` and `delete` do. `policy` carries the
         new etag and generation. Raises PolicyNotFound, EtagMismatch.
@@ -106,7 +109,7 @@ class TableStore(Protocol):
         """
 
     async def listed(self, catalog: CatalogName, names: Sequence[TableName]) -> None:
-        """Names that a listing told: unknown ones are added without a UUID, known ones refreshed. Nothing is removed."""
+        """Names of a listing: unknown ones are added without a UUID, known ones refreshed. Nothing is removed."""
 
     async def unloaded(self, *, after: TableName | None, limit: int) -> Sequence[TableName]:
         """PRESENT tables that are known by their names alone, by name, those after `after`."""

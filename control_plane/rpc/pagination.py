@@ -64,7 +64,11 @@ class Paging:
             shown.append(message)
         if len(shown) == len(rows):
             return shown, ""
-        return shown, _token(self.query, key(rows[len(shown) - 1]))
+        return shown, self.token(key(rows[len(shown) - 1]))
+
+    def token(self, key: Key) -> str:
+        """The token of the page after the row with this key."""
+        return _token(self.query, key)
 
 
 def write_cursor(cursor: Cursor) -> str:

@@ -5,11 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 CONTROL_PLANE_SECTIONS: Final = frozenset(
-    {"grpc", "executor_api", "store", "lease", "guards", "capacity", "retention", "observing", "shutdown"}
+    {
+        "grpc",
+        "executor_api",
+        "store",
+        "lease",
+        "guards",
+        "capacity",
+        "retention",
+        "observing",
+        "scheduler",
+        "discovery",
+        "health",
+        "shutdown",
+    }
 )
 EXECUTOR_SECTIONS: Final = frozenset({"executor", "engine_type", "spark", "observation"})
 
-CONTROL_PLANE_WORDS: Final = CONTROL_PLANE_SECTIONS | {"control_plane", "scheduler", "database"}
+CONTROL_PLANE_WORDS: Final = CONTROL_PLANE_SECTIONS | {"control_plane", "database"}
 """First words of the control plane's names, those of later versions and of the original Floe among them."""
 
 EXECUTOR_WORDS: Final = EXECUTOR_SECTIONS | {

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from control_plane.domain import decisions
 from control_plane.domain.catalog import Table
-from control_plane.domain.identifiers import OperationType, PolicyName, ReplicaId
+from control_plane.domain.identifiers import OperationType, PolicyName, ReplicaId, TableName
 from control_plane.domain.operation import Change, Effects, Failure, FailureClass, Operation, Outcome
 from control_plane.domain.scheduling import (
     LEADER_TTL,
@@ -26,6 +26,7 @@ from control_plane.domain.scheduling import (
     Target,
     Term,
 )
+from control_plane.ports.records import Store
 from tests.support import factories
 from tests.support.scene import Scene
 
@@ -135,3 +136,19 @@ class Leader:
         waits = replace(of, slot=None, due=None, awaiting=operation.id)
         await self.settle(Settled(waits, (fired,), operation, charge))
         return operation
+
+
+async def decided(store: Store, name: TableName, *, later: timedelta = timedelta(), **changes: Any) -> Decision:
+    """A decision about a slot of the table that is stored as a leader would; `later` moves slot and decision on."""
+    table = await store.tables.get(name)
+    now = await store.now() + later
+    of = target(table, type=OperationType.EXPIRE_SNAPSHOTS, slot=now, due=now, policy=PolicyName("tidy"))
+    made = decision(of, table, time=now, **changes)
+    term = await store.leadership.acquire(ReplicaId(str(uuid4())), ttl=LEADER_TTL)
+    assert term is not None
+    try:
+        async with store.scheduling.in_term(term):
+            await store.scheduling.settle([Settled(of, [made])])
+    finally:
+        await store.leadership.resign(term)
+    return made

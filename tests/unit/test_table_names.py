@@ -60,5 +60,9 @@ def test_what_is_no_name_is_refused_and_says_why(text: str, complaint: str) -> N
 def test_a_run_takes_data_files_before_snapshots() -> None:
     assert sorted(OperationType, key=lambda kind: kind.order) == [
         OperationType.REWRITE_DATA_FILES,
+        OperationType.REWRITE_POSITION_DELETES,
+        OperationType.REWRITE_MANIFESTS,
         OperationType.EXPIRE_SNAPSHOTS,
+        OperationType.ORPHAN_CLEANUP,
+        OperationType.COMPUTE_STATISTICS,
     ]

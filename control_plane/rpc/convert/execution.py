@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf import json_format
@@ -27,6 +27,7 @@ from control_plane.domain.operation import (
     Failure,
     FailureClass,
     Lease,
+    Operation,
     Outcome,
     Plan,
     Progress,
@@ -39,6 +40,7 @@ from floe.execution.v1 import assignment_pb2 as pb
 MAX_TEXT = 4_000
 MAX_SNAPSHOTS = 100_000
 MAX_LEASES = 1_000
+_CANCEL_COMES_WITHIN = timedelta(seconds=10)
 _METRICS = frozenset(
     {
         "files_rewritten",
@@ -101,7 +103,7 @@ def grant_to_proto(grant: Grant, rules: Rules) -> pb.Assignment:
         catalog=catalog_to_proto(grant.catalog),
         policy_name=operation.policy,
         policy_generation=operation.policy_generation,
-        timeout=duration_to_proto(operation.timeout.total_seconds()),
+        timeout=duration_to_proto(_time_left(operation).total_seconds()),
         cancel_grace=duration_to_proto(30),
         retries_left=max(0, operation.max_attempts - operation.attempt),
         solo=operation.solo,
@@ -119,6 +121,16 @@ def grant_to_proto(grant: Grant, rules: Rules) -> pb.Assignment:
         case other:
             raise NotHandedOut(other)
     return assignment
+
+
+def _time_left(operation: Operation) -> timedelta:
+    """How long a run that starts now may take. At the end of a window that ends what runs in it, a cancel comes first:
+    this is for an executor that none reaches.
+    """
+    if operation.cancel_at is None or operation.update_time is None:
+        return operation.timeout
+    left = operation.cancel_at - operation.update_time + _CANCEL_COMES_WITHIN
+    return max(min(operation.timeout, left), _CANCEL_COMES_WITHIN)
 
 
 def catalog_to_proto(catalog: Catalog) -> pb.CatalogRecord:

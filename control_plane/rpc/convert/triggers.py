@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from control_plane.domain.identifiers import OperationType
 from control_plane.rpc.convert.operations import type_from_proto, view_to_proto
 from control_plane.services.operations import OperationView
@@ -10,11 +12,9 @@ from floe.v1 import operation_pb2
 from floe.v1 import trigger_pb2 as pb
 
 
-def types_from_proto(request: pb.TriggerMaintenanceRequest) -> list[OperationType]:
+def types_from_proto(kinds: Iterable[operation_pb2.OperationType.ValueType]) -> list[OperationType]:
     """In the order of a run, each once."""
-    types = {
-        type_from_proto(kind, field=f"operationTypes[{index}]") for index, kind in enumerate(request.operation_types)
-    }
+    types = {type_from_proto(kind, field=f"operationTypes[{index}]") for index, kind in enumerate(kinds)}
     return sorted(types, key=lambda kind: kind.order)
 
 

@@ -6,11 +6,13 @@ from typing import Final
 
 from control_plane.domain.errors import DomainError
 from control_plane.domain.identifiers import PolicyName
+from control_plane.rpc.convert.decisions import explained_to_proto
 from control_plane.rpc.convert.triggers import triggered_to_proto, types_from_proto
 from control_plane.rpc.convert.values import table_name
 from control_plane.rpc.interceptors.identity import current_caller
 from control_plane.rpc.once import Once
 from control_plane.rpc.types import Context
+from control_plane.services.explaining import ExplainingService
 from control_plane.services.triggering import TriggeringService
 from floe.v1 import trigger_pb2 as pb
 from floe.v1 import trigger_pb2_grpc as pb_grpc
@@ -20,15 +22,16 @@ _HINTS: Final = ("operations", "events")
 
 
 class TriggerServicer(pb_grpc.TriggerServiceServicer):
-    def __init__(self, triggering: TriggeringService, once: Once) -> None:
+    def __init__(self, triggering: TriggeringService, explaining: ExplainingService, once: Once) -> None:
         self._triggering = triggering
+        self._explaining = explaining
         self._once = once
 
     async def TriggerMaintenance(
         self, request: pb.TriggerMaintenanceRequest, context: Context
     ) -> pb.TriggerMaintenanceResponse:
         name = table_name(request.catalog, request.namespace, request.table)
-        types = types_from_proto(request)
+        types = types_from_proto(request.operation_types)
         try:
             # Ahead of the transaction: an unknown table is asked for at its catalog, which may take seconds. What
             # has changed meanwhile is seen by the claim, which looks again.
@@ -48,3 +51,8 @@ class TriggerServicer(pb_grpc.TriggerServiceServicer):
             return triggered_to_proto(await act(plan))
 
         return await self._once.answer(request, pb.TriggerMaintenanceResponse, trigger, hints=_HINTS, one_step=True)
+
+    async def ExplainTrigger(self, request: pb.ExplainTriggerRequest, context: Context) -> pb.ExplainTriggerResponse:
+        name = table_name(request.catalog, request.namespace, request.table)
+        explained = await self._explaining.explain(name, types=types_from_proto(request.operation_types))
+        return pb.ExplainTriggerResponse(explanations=[explained_to_proto(each) for each in explained])

@@ -58,6 +58,10 @@ class MemoryPolicies:
             policies = [policy for _, policy in sorted(state.policies.items()) if policy.spec.is_enabled]
             return Enabled(policies, self._memory.now())
 
+    async def version(self) -> str:
+        async with self._memory.step() as state:
+            return " ".join(f"{name}={policy.etag}" for name, policy in sorted(state.policies.items()))
+
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
         async with self._memory.step() as state:
             await self._check(policy.name, etag)

@@ -15,6 +15,7 @@ from control_plane.domain.scheduling import (
     NO_OUTCOMES,
     Decision,
     DecisionId,
+    Outcomes,
     PolicyChange,
     PolicyMode,
     Settled,
@@ -145,6 +146,10 @@ class MemoryScheduling:
                 raise TableNotFound(str(table))
             targets = sorted(_targets(state, found), key=lambda target: (target.type.order, target.mode))
             return _facts(state, targets)
+
+    async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
+        async with self._memory.step() as state:
+            return {kind: outcomes for (key, kind), outcomes in state.outcomes.items() if key == table_key}
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         async with self._memory.step() as state:

@@ -22,6 +22,8 @@ _NEXT_PAGE: Final = "SELECT * FROM policies WHERE name > $2 ORDER BY name LIMIT 
 _ENABLED: Final = """
 SELECT moment.now, p.* FROM (SELECT clock_timestamp() AS now) moment LEFT JOIN policies p ON p.enabled ORDER BY p.name
 """
+# Every change has an etag of its own, so the sum of their digests is another one after it.
+_VERSION: Final = "SELECT coalesce(sum(hashtextextended(name || etag, 0)), 0)::text FROM policies"
 _KEEP_GENERATION: Final = """
 , kept AS (
     INSERT INTO policy_generations (name, create_time, generation, spec)
@@ -95,6 +97,9 @@ class PostgresPolicies:
 
     async def enabled(self) -> Enabled:
         return await self._enabled(None)
+
+    async def version(self) -> str:
+        return str(await self._database.fetchval(_VERSION))
 
     async def update(self, policy: Policy, *, etag: str | None) -> Policy:
         row = await self._database.fetchrow(_UPDATE, *_values(policy), etag)

@@ -10,9 +10,9 @@ from typing import Final
 
 import asyncpg
 
-from control_plane.domain.identifiers import PolicyName, TableName
+from control_plane.domain.identifiers import OperationType, PolicyName, TableName
 from control_plane.domain.operation import Operation
-from control_plane.domain.scheduling import DecisionId, Settled, SlotFacts, Spent, Term
+from control_plane.domain.scheduling import DecisionId, Outcomes, Settled, SlotFacts, Spent, Term
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage
 from control_plane.store.postgres.charges import Charges
 from control_plane.store.postgres.database import Database
@@ -59,6 +59,9 @@ class PostgresScheduling(Resolution):
 
     async def facts(self, table: TableName) -> Sequence[SlotFacts]:
         return await self._targets.facts(table)
+
+    async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
+        return await self._targets.outcomes(table_key)
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         return await self._charges.spent(policies, since=since)

@@ -84,6 +84,7 @@ WHERE g.catalog = $1 AND g.fence_key = $2
 _FENCE_KEY: Final = """
 SELECT fence_key FROM tables WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'
 """
+_OUTCOMES: Final = "SELECT * FROM outcomes WHERE fence_key = $1"
 _NEXT_DUE: Final = "SELECT due FROM targets WHERE due IS NOT NULL ORDER BY due LIMIT 1"
 # An operation that somebody ends right now has looked for targets that await it, and may have missed this one: such a
 # target is looked at again soon. The others' end waits for this transaction.
@@ -129,6 +130,10 @@ class Targets:
             raise TableNotFound(str(table))
         found = _facts(await self._database.fetch(_OF_TABLE, table.catalog, key))
         return sorted(found, key=lambda one: (one.target.type.order, one.target.mode))
+
+    async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
+        rows = await self._database.fetch(_OUTCOMES, table_key)
+        return {OperationType(row["type"]): _outcomes(row) for row in rows}
 
     async def approaching(self, *, after: datetime | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
         return _facts(await self._database.fetch(_APPROACHING, before, after, limit))

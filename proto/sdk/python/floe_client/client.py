@@ -8,6 +8,7 @@ from typing import Self
 
 from floe.v1.operation_pb2 import OperationType
 from floe_client.catalogs import AsyncCatalogs
+from floe_client.decisions import AsyncDecisions
 from floe_client.executors import AsyncExecutors
 from floe_client.operations import AsyncOperationHandle, AsyncOperations, AsyncTrigger, trigger
 from floe_client.policies import AsyncPolicies
@@ -30,6 +31,7 @@ class AsyncFloe:
         self.catalogs = AsyncCatalogs(self._transport)
         self.tables = AsyncTables(self._transport)
         self.operations = AsyncOperations(self._transport)
+        self.decisions = AsyncDecisions(self._transport)
         self.executors = AsyncExecutors(self._transport)
         self.system = AsyncSystem(self._transport)
 

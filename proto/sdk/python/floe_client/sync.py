@@ -10,7 +10,16 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from floe.v1 import catalog_pb2, executor_pb2, operation_pb2, policy_pb2, system_pb2, table_pb2, trigger_pb2
+from floe.v1 import (
+    catalog_pb2,
+    decision_pb2,
+    executor_pb2,
+    operation_pb2,
+    policy_pb2,
+    system_pb2,
+    table_pb2,
+    trigger_pb2,
+)
 from floe_client.client import AsyncFloe
 from floe_client.errors import Unavailable
 from floe_client.operations import AsyncOperationHandle
@@ -186,9 +195,51 @@ class Tables:
         """Have the table measured now."""
         return self._loop.run(self._tables.inspect(table, timeout=timeout))
 
+    def reports(self, table: TableName | str, *, page_size: int = 0) -> Pager[table_pb2.HealthReport]:
+        """The kept health reports, newest first."""
+        return self._loop.pager(self._tables.reports(table, page_size=page_size))
+
     def list(self, *, catalog: str = "", pattern: str = "", page_size: int = 0) -> Pager[table_pb2.Table]:
         """The known tables by name, of one catalog or of a pattern if given."""
         return self._loop.pager(self._tables.list(catalog=catalog, pattern=pattern, page_size=page_size))
+
+
+class Decisions:
+    """The answers to every why."""
+
+    def __init__(self, client: AsyncFloe, loop: _LoopThread) -> None:
+        self._decisions = client.decisions
+        self._loop = loop
+
+    def explain(
+        self, table: TableName | str, *, operations: Sequence[str | operation_pb2.OperationType.ValueType] = ()
+    ) -> Sequence[trigger_pb2.TriggerExplanation]:
+        """Whether each operation type would run on the table now, and why."""
+        return self._loop.run(self._decisions.explain(table, operations=operations))
+
+    def list(
+        self,
+        *,
+        table: TableName | str | None = None,
+        catalog: str = "",
+        policy: str = "",
+        operations: Sequence[str | operation_pb2.OperationType.ValueType] = (),
+        verdicts: Sequence[str] = (),
+        since: datetime | None = None,
+        page_size: int = 0,
+    ) -> Pager[decision_pb2.Decision]:
+        """The stored decisions, newest first; of one table, catalog or policy if given."""
+        return self._loop.pager(
+            self._decisions.list(
+                table=table,
+                catalog=catalog,
+                policy=policy,
+                operations=operations,
+                verdicts=verdicts,
+                since=since,
+                page_size=page_size,
+            )
+        )
 
 
 class Operations:
@@ -331,6 +382,7 @@ class Floe:
         self.catalogs = Catalogs(self._client, self._loop)
         self.tables = Tables(self._client, self._loop)
         self.operations = Operations(self._client, self._loop)
+        self.decisions = Decisions(self._client, self._loop)
         self.executors = Executors(self._client, self._loop)
         self.system = System(self._client, self._loop)
 

@@ -68,6 +68,25 @@ class AsyncTables:
         )
         return answer.table
 
+    def reports(self, table: TableName | str, *, page_size: int = 0) -> AsyncPager[pb.HealthReport]:
+        """The kept health reports, newest first."""
+        name = TableName.of(table)
+
+        async def fetch(token: str) -> Page[pb.HealthReport]:
+            request = pb.ListHealthReportsRequest(
+                catalog=name.catalog,
+                namespace=name.dotted_namespace,
+                table=name.table,
+                page_size=page_size,
+                page_token=token,
+            )
+            answer = await self._transport.unary(
+                "TableService/ListHealthReports", request, pb.ListHealthReportsResponse
+            )
+            return Page(answer.reports, answer.next_page_token)
+
+        return AsyncPager(fetch)
+
     def list(self, *, catalog: str = "", pattern: str = "", page_size: int = 0) -> AsyncPager[pb.Table]:
         """The known tables by name, of one catalog or of a pattern if given."""
 

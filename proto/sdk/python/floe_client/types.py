@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from floe.v1.catalog_pb2 import Catalog, CatalogCheck, CatalogType, CheckCatalogResponse
+from floe.v1.decision_pb2 import Decision, DecisionStep, SlotVerdict
 from floe.v1.error_reason_pb2 import ErrorReason
 from floe.v1.executor_pb2 import Executor, ExecutorState
 from floe.v1.operation_pb2 import (
@@ -34,7 +35,7 @@ from floe.v1.table_pb2 import (
     Table,
     TableState,
 )
-from floe.v1.trigger_pb2 import Run
+from floe.v1.trigger_pb2 import PolicyLoser, Run, TriggerExplanation
 
 __all__ = [
     "Attempt",
@@ -42,6 +43,8 @@ __all__ = [
     "CatalogCheck",
     "CatalogType",
     "CheckCatalogResponse",
+    "Decision",
+    "DecisionStep",
     "Effects",
     "ErrorReason",
     "Executor",
@@ -66,10 +69,13 @@ __all__ = [
     "Outcome",
     "PauseScope",
     "Policy",
+    "PolicyLoser",
     "RewriteDataFilesConfig",
     "Run",
+    "SlotVerdict",
     "Table",
     "TableState",
+    "TriggerExplanation",
     "Verification",
     "VerificationFinding",
     "VerificationVerdict",

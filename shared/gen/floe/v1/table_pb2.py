@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from floe.v1 import decision_pb2 as floe_dot_v1_dot_decision__pb2
+from floe.v1 import operation_pb2 as floe_dot_v1_dot_operation__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66loe/v1/table.proto\x12\x07\x66loe.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n\x05Table\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04uuid\x18\x04 \x01(\t\x12\x10\n\x08location\x18\x05 \x01(\t\x12\x19\n\x11metadata_location\x18\x06 \x01(\t\x12\x16\n\x0e\x66ormat_version\x18\x07 \x01(\x05\x12\"\n\x05state\x18\x08 \x01(\x0e\x32\x13.floe.v1.TableState\x12\x33\n\x0f\x66irst_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06health\x18\x0b \x01(\x0b\x32\x15.floe.v1.HealthReport\x12\x1b\n\x13\x61\x63tive_operation_id\x18\x0c \x01(\t\"\x81\x02\n\x0cHealthReport\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.floe.v1.HealthStatus\x12\r\n\x05score\x18\x02 \x01(\x05\x12$\n\x06issues\x18\x03 \x03(\x0b\x32\x14.floe.v1.HealthIssue\x12&\n\x07metrics\x18\x04 \x03(\x0b\x32\x15.floe.v1.HealthMetric\x12\x19\n\x11metadata_location\x18\x05 \x01(\t\x12\x30\n\x0cmeasure_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x11\n\tscan_mode\x18\x08 \x01(\t\"\x95\x01\n\x0bHealthIssue\x12\x0c\n\x04type\x18\x01 \x01(\t\x12(\n\x08severity\x18\x02 \x01(\x0e\x32\x16.floe.v1.IssueSeverity\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06points\x18\x07 \x01(\x05\"a\n\x0cHealthMetric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\tknowledge\x18\x02 \x01(\x0e\x32\x12.floe.v1.Knowledge\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"\\\n\x11ListTablesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x03 \x01(\t\x12\x0f\n\x07pattern\x18\x04 \x01(\t\"M\n\x12ListTablesResponse\x12\x1e\n\x06tables\x18\x01 \x03(\x0b\x32\x0e.floe.v1.Table\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x0fGetTableRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"1\n\x10GetTableResponse\x12\x1d\n\x05table\x18\x01 \x01(\x0b\x32\x0e.floe.v1.Table\"Z\n\x13InspectTableRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x14InspectTableResponse\x12\x1d\n\x05table\x18\x01 \x01(\x0b\x32\x0e.floe.v1.Table*u\n\nTableState\x12\x1b\n\x17TABLE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TABLE_STATE_PRESENT\x10\x01\x12\x17\n\x13TABLE_STATE_MISSING\x10\x02\x12\x18\n\x14TABLE_STATE_REPLACED\x10\x03*k\n\tKnowledge\x12\x19\n\x15KNOWLEDGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKNOWLEDGE_EXACT\x10\x01\x12\x17\n\x13KNOWLEDGE_ESTIMATED\x10\x02\x12\x15\n\x11KNOWLEDGE_UNKNOWN\x10\x03*\x9a\x01\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x19\n\x15HEALTH_STATUS_WARNING\x10\x02\x12\x1a\n\x16HEALTH_STATUS_CRITICAL\x10\x03\x12\x19\n\x15HEALTH_STATUS_UNKNOWN\x10\x04*\x81\x01\n\rIssueSeverity\x12\x1e\n\x1aISSUE_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13ISSUE_SEVERITY_INFO\x10\x01\x12\x1a\n\x16ISSUE_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17ISSUE_SEVERITY_CRITICAL\x10\x03\x32\xec\x02\n\x0cTableService\x12`\n\nListTables\x12\x1a.floe.v1.ListTablesRequest\x1a\x1b.floe.v1.ListTablesResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/tables\x12u\n\x08GetTable\x12\x18.floe.v1.GetTableRequest\x1a\x19.floe.v1.GetTableResponse\"4\x90\x02\x01\x82\xd3\xe4\x93\x02+\x12\"/api/v1/tables/{namespace}/{table}b\x05table\x12\x82\x01\n\x0cInspectTable\x12\x1c.floe.v1.InspectTableRequest\x1a\x1d.floe.v1.InspectTableResponse\"5\x82\xd3\xe4\x93\x02/\"*/api/v1/tables/{namespace}/{table}:inspect:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66loe/v1/table.proto\x12\x07\x66loe.v1\x1a\x16\x66loe/v1/decision.proto\x1a\x17\x66loe/v1/operation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n\x05Table\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04uuid\x18\x04 \x01(\t\x12\x10\n\x08location\x18\x05 \x01(\t\x12\x19\n\x11metadata_location\x18\x06 \x01(\t\x12\x16\n\x0e\x66ormat_version\x18\x07 \x01(\x05\x12\"\n\x05state\x18\x08 \x01(\x0e\x32\x13.floe.v1.TableState\x12\x33\n\x0f\x66irst_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06health\x18\x0b \x01(\x0b\x32\x15.floe.v1.HealthReport\x12\x1b\n\x13\x61\x63tive_operation_id\x18\x0c \x01(\t\"\x81\x02\n\x0cHealthReport\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.floe.v1.HealthStatus\x12\r\n\x05score\x18\x02 \x01(\x05\x12$\n\x06issues\x18\x03 \x03(\x0b\x32\x14.floe.v1.HealthIssue\x12&\n\x07metrics\x18\x04 \x03(\x0b\x32\x15.floe.v1.HealthMetric\x12\x19\n\x11metadata_location\x18\x05 \x01(\t\x12\x30\n\x0cmeasure_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x11\n\tscan_mode\x18\x08 \x01(\t\"\x95\x01\n\x0bHealthIssue\x12\x0c\n\x04type\x18\x01 \x01(\t\x12(\n\x08severity\x18\x02 \x01(\x0e\x32\x16.floe.v1.IssueSeverity\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06points\x18\x07 \x01(\x05\"a\n\x0cHealthMetric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\tknowledge\x18\x02 \x01(\x0e\x32\x12.floe.v1.Knowledge\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"\\\n\x11ListTablesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x03 \x01(\t\x12\x0f\n\x07pattern\x18\x04 \x01(\t\"M\n\x12ListTablesResponse\x12\x1e\n\x06tables\x18\x01 \x03(\x0b\x32\x0e.floe.v1.Table\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x0fGetTableRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"1\n\x10GetTableResponse\x12\x1d\n\x05table\x18\x01 \x01(\x0b\x32\x0e.floe.v1.Table\"Z\n\x13InspectTableRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x14InspectTableResponse\x12\x1d\n\x05table\x18\x01 \x01(\x0b\x32\x0e.floe.v1.Table\"\x86\x01\n\x18ListHealthReportsRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"\\\n\x19ListHealthReportsResponse\x12&\n\x07reports\x18\x01 \x03(\x0b\x32\x15.floe.v1.HealthReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x89\x02\n\x14ListDecisionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12\r\n\x05table\x18\x05 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x06 \x01(\t\x12/\n\x0foperation_types\x18\x07 \x03(\x0e\x32\x16.floe.v1.OperationType\x12&\n\x08verdicts\x18\x08 \x03(\x0e\x32\x14.floe.v1.SlotVerdict\x12)\n\x05since\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x15ListDecisionsResponse\x12$\n\tdecisions\x18\x01 \x03(\x0b\x32\x11.floe.v1.Decision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*u\n\nTableState\x12\x1b\n\x17TABLE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TABLE_STATE_PRESENT\x10\x01\x12\x17\n\x13TABLE_STATE_MISSING\x10\x02\x12\x18\n\x14TABLE_STATE_REPLACED\x10\x03*k\n\tKnowledge\x12\x19\n\x15KNOWLEDGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKNOWLEDGE_EXACT\x10\x01\x12\x17\n\x13KNOWLEDGE_ESTIMATED\x10\x02\x12\x15\n\x11KNOWLEDGE_UNKNOWN\x10\x03*\x9a\x01\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x19\n\x15HEALTH_STATUS_WARNING\x10\x02\x12\x1a\n\x16HEALTH_STATUS_CRITICAL\x10\x03\x12\x19\n\x15HEALTH_STATUS_UNKNOWN\x10\x04*\x81\x01\n\rIssueSeverity\x12\x1e\n\x1aISSUE_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13ISSUE_SEVERITY_INFO\x10\x01\x12\x1a\n\x16ISSUE_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17ISSUE_SEVERITY_CRITICAL\x10\x03\x32\xed\x04\n\x0cTableService\x12`\n\nListTables\x12\x1a.floe.v1.ListTablesRequest\x1a\x1b.floe.v1.ListTablesResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/tables\x12u\n\x08GetTable\x12\x18.floe.v1.GetTableRequest\x1a\x19.floe.v1.GetTableResponse\"4\x90\x02\x01\x82\xd3\xe4\x93\x02+\x12\"/api/v1/tables/{namespace}/{table}b\x05table\x12\x82\x01\n\x0cInspectTable\x12\x1c.floe.v1.InspectTableRequest\x1a\x1d.floe.v1.InspectTableResponse\"5\x82\xd3\xe4\x93\x02/\"*/api/v1/tables/{namespace}/{table}:inspect:\x01*\x12\x90\x01\n\x11ListHealthReports\x12!.floe.v1.ListHealthReportsRequest\x1a\".floe.v1.ListHealthReportsResponse\"4\x90\x02\x01\x82\xd3\xe4\x93\x02+\x12)/api/v1/tables/{namespace}/{table}/health\x12l\n\rListDecisions\x12\x1d.floe.v1.ListDecisionsRequest\x1a\x1e.floe.v1.ListDecisionsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/decisionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,40 +48,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSPECTTABLEREQUEST'].fields_by_name['namespace']._serialized_options = b'\342A\001\002'
   _globals['_INSPECTTABLEREQUEST'].fields_by_name['table']._loaded_options = None
   _globals['_INSPECTTABLEREQUEST'].fields_by_name['table']._serialized_options = b'\342A\001\002'
+  _globals['_LISTHEALTHREPORTSREQUEST'].fields_by_name['catalog']._loaded_options = None
+  _globals['_LISTHEALTHREPORTSREQUEST'].fields_by_name['catalog']._serialized_options = b'\342A\001\002'
+  _globals['_LISTHEALTHREPORTSREQUEST'].fields_by_name['namespace']._loaded_options = None
+  _globals['_LISTHEALTHREPORTSREQUEST'].fields_by_name['namespace']._serialized_options = b'\342A\001\002'
+  _globals['_LISTHEALTHREPORTSREQUEST'].fields_by_name['table']._loaded_options = None
+  _globals['_LISTHEALTHREPORTSREQUEST'].fields_by_name['table']._serialized_options = b'\342A\001\002'
   _globals['_TABLESERVICE'].methods_by_name['ListTables']._loaded_options = None
   _globals['_TABLESERVICE'].methods_by_name['ListTables']._serialized_options = b'\220\002\001\202\323\344\223\002\020\022\016/api/v1/tables'
   _globals['_TABLESERVICE'].methods_by_name['GetTable']._loaded_options = None
   _globals['_TABLESERVICE'].methods_by_name['GetTable']._serialized_options = b'\220\002\001\202\323\344\223\002+\022\"/api/v1/tables/{namespace}/{table}b\005table'
   _globals['_TABLESERVICE'].methods_by_name['InspectTable']._loaded_options = None
   _globals['_TABLESERVICE'].methods_by_name['InspectTable']._serialized_options = b'\202\323\344\223\002/\"*/api/v1/tables/{namespace}/{table}:inspect:\001*'
-  _globals['_TABLESTATE']._serialized_start=1450
-  _globals['_TABLESTATE']._serialized_end=1567
-  _globals['_KNOWLEDGE']._serialized_start=1569
-  _globals['_KNOWLEDGE']._serialized_end=1676
-  _globals['_HEALTHSTATUS']._serialized_start=1679
-  _globals['_HEALTHSTATUS']._serialized_end=1833
-  _globals['_ISSUESEVERITY']._serialized_start=1836
-  _globals['_ISSUESEVERITY']._serialized_end=1965
-  _globals['_TABLE']._serialized_start=129
-  _globals['_TABLE']._serialized_end=478
-  _globals['_HEALTHREPORT']._serialized_start=481
-  _globals['_HEALTHREPORT']._serialized_end=738
-  _globals['_HEALTHISSUE']._serialized_start=741
-  _globals['_HEALTHISSUE']._serialized_end=890
-  _globals['_HEALTHMETRIC']._serialized_start=892
-  _globals['_HEALTHMETRIC']._serialized_end=989
-  _globals['_LISTTABLESREQUEST']._serialized_start=991
-  _globals['_LISTTABLESREQUEST']._serialized_end=1083
-  _globals['_LISTTABLESRESPONSE']._serialized_start=1085
-  _globals['_LISTTABLESRESPONSE']._serialized_end=1162
-  _globals['_GETTABLEREQUEST']._serialized_start=1164
-  _globals['_GETTABLEREQUEST']._serialized_end=1250
-  _globals['_GETTABLERESPONSE']._serialized_start=1252
-  _globals['_GETTABLERESPONSE']._serialized_end=1301
-  _globals['_INSPECTTABLEREQUEST']._serialized_start=1303
-  _globals['_INSPECTTABLEREQUEST']._serialized_end=1393
-  _globals['_INSPECTTABLERESPONSE']._serialized_start=1395
-  _globals['_INSPECTTABLERESPONSE']._serialized_end=1448
-  _globals['_TABLESERVICE']._serialized_start=1968
-  _globals['_TABLESERVICE']._serialized_end=2332
+  _globals['_TABLESERVICE'].methods_by_name['ListHealthReports']._loaded_options = None
+  _globals['_TABLESERVICE'].methods_by_name['ListHealthReports']._serialized_options = b'\220\002\001\202\323\344\223\002+\022)/api/v1/tables/{namespace}/{table}/health'
+  _globals['_TABLESERVICE'].methods_by_name['ListDecisions']._loaded_options = None
+  _globals['_TABLESERVICE'].methods_by_name['ListDecisions']._serialized_options = b'\220\002\001\202\323\344\223\002\023\022\021/api/v1/decisions'
+  _globals['_TABLESTATE']._serialized_start=2086
+  _globals['_TABLESTATE']._serialized_end=2203
+  _globals['_KNOWLEDGE']._serialized_start=2205
+  _globals['_KNOWLEDGE']._serialized_end=2312
+  _globals['_HEALTHSTATUS']._serialized_start=2315
+  _globals['_HEALTHSTATUS']._serialized_end=2469
+  _globals['_ISSUESEVERITY']._serialized_start=2472
+  _globals['_ISSUESEVERITY']._serialized_end=2601
+  _globals['_TABLE']._serialized_start=178
+  _globals['_TABLE']._serialized_end=527
+  _globals['_HEALTHREPORT']._serialized_start=530
+  _globals['_HEALTHREPORT']._serialized_end=787
+  _globals['_HEALTHISSUE']._serialized_start=790
+  _globals['_HEALTHISSUE']._serialized_end=939
+  _globals['_HEALTHMETRIC']._serialized_start=941
+  _globals['_HEALTHMETRIC']._serialized_end=1038
+  _globals['_LISTTABLESREQUEST']._serialized_start=1040
+  _globals['_LISTTABLESREQUEST']._serialized_end=1132
+  _globals['_LISTTABLESRESPONSE']._serialized_start=1134
+  _globals['_LISTTABLESRESPONSE']._serialized_end=1211
+  _globals['_GETTABLEREQUEST']._serialized_start=1213
+  _globals['_GETTABLEREQUEST']._serialized_end=1299
+  _globals['_GETTABLERESPONSE']._serialized_start=1301
+  _globals['_GETTABLERESPONSE']._serialized_end=1350
+  _globals['_INSPECTTABLEREQUEST']._serialized_start=1352
+  _globals['_INSPECTTABLEREQUEST']._serialized_end=1442
+  _globals['_INSPECTTABLERESPONSE']._serialized_start=1444
+  _globals['_INSPECTTABLERESPONSE']._serialized_end=1497
+  _globals['_LISTHEALTHREPORTSREQUEST']._serialized_start=1500
+  _globals['_LISTHEALTHREPORTSREQUEST']._serialized_end=1634
+  _globals['_LISTHEALTHREPORTSRESPONSE']._serialized_start=1636
+  _globals['_LISTHEALTHREPORTSRESPONSE']._serialized_end=1728
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=1731
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=1996
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=1998
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=2084
+  _globals['_TABLESERVICE']._serialized_start=2604
+  _globals['_TABLESERVICE']._serialized_end=3225
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,16 @@ class TableServiceStub:
                 request_serializer=floe_dot_v1_dot_table__pb2.InspectTableRequest.SerializeToString,
                 response_deserializer=floe_dot_v1_dot_table__pb2.InspectTableResponse.FromString,
                 _registered_method=True)
+        self.ListHealthReports = channel.unary_unary(
+                '/floe.v1.TableService/ListHealthReports',
+                request_serializer=floe_dot_v1_dot_table__pb2.ListHealthReportsRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_table__pb2.ListHealthReportsResponse.FromString,
+                _registered_method=True)
+        self.ListDecisions = channel.unary_unary(
+                '/floe.v1.TableService/ListDecisions',
+                request_serializer=floe_dot_v1_dot_table__pb2.ListDecisionsRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_table__pb2.ListDecisionsResponse.FromString,
+                _registered_method=True)
 
 
 class TableServiceServicer:
@@ -79,6 +89,22 @@ class TableServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListHealthReports(self, request, context):
+        """Returns the kept health reports of a table, newest first, a page at a time: at most 100, of at most 30 days.
+        Errors: NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDecisions(self, request, context):
+        """Returns decisions about slots, newest first, a page at a time; kept for 30 days.
+        Errors: INVALID_ARGUMENT (a namespace without a table, a malformed name).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TableServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +122,16 @@ def add_TableServiceServicer_to_server(servicer, server):
                     servicer.InspectTable,
                     request_deserializer=floe_dot_v1_dot_table__pb2.InspectTableRequest.FromString,
                     response_serializer=floe_dot_v1_dot_table__pb2.InspectTableResponse.SerializeToString,
+            ),
+            'ListHealthReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHealthReports,
+                    request_deserializer=floe_dot_v1_dot_table__pb2.ListHealthReportsRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_table__pb2.ListHealthReportsResponse.SerializeToString,
+            ),
+            'ListDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisions,
+                    request_deserializer=floe_dot_v1_dot_table__pb2.ListDecisionsRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_table__pb2.ListDecisionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +216,60 @@ class TableService:
             '/floe.v1.TableService/InspectTable',
             floe_dot_v1_dot_table__pb2.InspectTableRequest.SerializeToString,
             floe_dot_v1_dot_table__pb2.InspectTableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHealthReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.TableService/ListHealthReports',
+            floe_dot_v1_dot_table__pb2.ListHealthReportsRequest.SerializeToString,
+            floe_dot_v1_dot_table__pb2.ListHealthReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.TableService/ListDecisions',
+            floe_dot_v1_dot_table__pb2.ListDecisionsRequest.SerializeToString,
+            floe_dot_v1_dot_table__pb2.ListDecisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

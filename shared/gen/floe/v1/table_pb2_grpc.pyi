@@ -26,6 +26,14 @@ class TableServiceStub:
     """Has an executor measure the table now and keeps the report.
     Errors: NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND), UNAVAILABLE (NO_EXECUTOR, CATALOG_UNREACHABLE), DEADLINE_EXCEEDED.
     """
+    ListHealthReports: _aio.UnaryUnaryMultiCallable[_table_pb2.ListHealthReportsRequest, _table_pb2.ListHealthReportsResponse]
+    """Returns the kept health reports of a table, newest first, a page at a time: at most 100, of at most 30 days.
+    Errors: NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
+    """
+    ListDecisions: _aio.UnaryUnaryMultiCallable[_table_pb2.ListDecisionsRequest, _table_pb2.ListDecisionsResponse]
+    """Returns decisions about slots, newest first, a page at a time; kept for 30 days.
+    Errors: INVALID_ARGUMENT (a namespace without a table, a malformed name).
+    """
 
 class TableServiceServicer(metaclass=_abc_1.ABCMeta):
     """The tables that are known, and how they are."""
@@ -56,6 +64,26 @@ class TableServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_table_pb2.InspectTableResponse]:
         """Has an executor measure the table now and keeps the report.
         Errors: NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND), UNAVAILABLE (NO_EXECUTOR, CATALOG_UNREACHABLE), DEADLINE_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListHealthReports(
+        self,
+        request: _table_pb2.ListHealthReportsRequest,
+        context: _aio.ServicerContext[_table_pb2.ListHealthReportsRequest, _abc.Awaitable[_table_pb2.ListHealthReportsResponse]],
+    ) -> _abc.Awaitable[_table_pb2.ListHealthReportsResponse]:
+        """Returns the kept health reports of a table, newest first, a page at a time: at most 100, of at most 30 days.
+        Errors: NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def ListDecisions(
+        self,
+        request: _table_pb2.ListDecisionsRequest,
+        context: _aio.ServicerContext[_table_pb2.ListDecisionsRequest, _abc.Awaitable[_table_pb2.ListDecisionsResponse]],
+    ) -> _abc.Awaitable[_table_pb2.ListDecisionsResponse]:
+        """Returns decisions about slots, newest first, a page at a time; kept for 30 days.
+        Errors: INVALID_ARGUMENT (a namespace without a table, a malformed name).
         """
 
 def add_TableServiceServicer_to_server(servicer: TableServiceServicer, server: _aio.Server) -> None: ...

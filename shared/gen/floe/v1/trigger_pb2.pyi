@@ -4,9 +4,11 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from floe.v1 import decision_pb2 as _decision_pb2
 from floe.v1 import operation_pb2 as _operation_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -122,3 +124,178 @@ class Run(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class ExplainTriggerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    OPERATION_TYPES_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    namespace: _builtins.str
+    """Dotted, parts with a dot in double quotes."""
+    table: _builtins.str
+    @_builtins.property
+    def operation_types(self) -> _containers.RepeatedScalarFieldContainer[_operation_pb2.OperationType.ValueType]:
+        """Empty: every type."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        table: _builtins.str = ...,
+        operation_types: _abc.Iterable[_operation_pb2.OperationType.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "namespace", b"namespace", "operation_types", b"operation_types", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTriggerRequest: _TypeAlias = ExplainTriggerRequest  # noqa: Y015
+
+@_typing.final
+class ExplainTriggerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___TriggerExplanation]:
+        """In the order of a run; types that no policy configures for the table are there too, and say so. Policies in mode
+        SHADOW have their own.
+        """
+
+    def __init__(
+        self,
+        *,
+        explanations: _abc.Iterable[Global___TriggerExplanation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTriggerResponse: _TypeAlias = ExplainTriggerResponse  # noqa: Y015
+
+@_typing.final
+class TriggerExplanation(_message.Message):
+    """Whether one operation type would run on a table now, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_TYPE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
+    POLICY_GENERATION_FIELD_NUMBER: _builtins.int
+    LOSERS_FIELD_NUMBER: _builtins.int
+    WOULD_RUN_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    BLOCKERS_FIELD_NUMBER: _builtins.int
+    NEXT_ELIGIBLE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_SLOT_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_DUE_TIME_FIELD_NUMBER: _builtins.int
+    AWAITED_OPERATION_ID_FIELD_NUMBER: _builtins.int
+    LAST_DECISION_FIELD_NUMBER: _builtins.int
+    operation_type: _operation_pb2.OperationType.ValueType
+    mode: _builtins.str
+    """`ACTIVE` or `SHADOW`."""
+    policy_name: _builtins.str
+    """The governing policy; empty if there is none."""
+    policy_generation: _builtins.int
+    would_run: _builtins.bool
+    verdict: _decision_pb2.SlotVerdict.ValueType
+    reason: _builtins.str
+    """For machines, for example `min_interval`; `no_governing_policy` where there is none."""
+    text: _builtins.str
+    """One sentence for people."""
+    awaited_operation_id: _builtins.str
+    """The operation whose end starts the next interval."""
+    @_builtins.property
+    def losers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyLoser]:
+        """Those that match the table and configure the operation, and do not govern it."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_decision_pb2.DecisionStep]: ...
+    @_builtins.property
+    def blockers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What keeps an operation from starting even if it is queued: a pause, the table's own wish, another operation."""
+
+    @_builtins.property
+    def next_eligible_time(self) -> _timestamp_pb2.Timestamp:
+        """When what is in the way is over at the earliest, as far as that is known."""
+
+    @_builtins.property
+    def next_slot_time(self) -> _timestamp_pb2.Timestamp:
+        """The slot to be decided next; unset without an enabled schedule, and while an interval waits for an operation to end."""
+
+    @_builtins.property
+    def next_due_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is decided: the slot itself, or later by its jitter."""
+
+    @_builtins.property
+    def last_decision(self) -> _decision_pb2.Decision:
+        """The newest decision about a slot of this table, operation type and mode."""
+
+    def __init__(
+        self,
+        *,
+        operation_type: _operation_pb2.OperationType.ValueType = ...,
+        mode: _builtins.str = ...,
+        policy_name: _builtins.str = ...,
+        policy_generation: _builtins.int = ...,
+        losers: _abc.Iterable[Global___PolicyLoser] | None = ...,
+        would_run: _builtins.bool = ...,
+        verdict: _decision_pb2.SlotVerdict.ValueType = ...,
+        reason: _builtins.str = ...,
+        text: _builtins.str = ...,
+        steps: _abc.Iterable[_decision_pb2.DecisionStep] | None = ...,
+        blockers: _abc.Iterable[_builtins.str] | None = ...,
+        next_eligible_time: _timestamp_pb2.Timestamp | None = ...,
+        next_slot_time: _timestamp_pb2.Timestamp | None = ...,
+        next_due_time: _timestamp_pb2.Timestamp | None = ...,
+        awaited_operation_id: _builtins.str = ...,
+        last_decision: _decision_pb2.Decision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_decision", b"last_decision", "next_due_time", b"next_due_time", "next_eligible_time", b"next_eligible_time", "next_slot_time", b"next_slot_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaited_operation_id", b"awaited_operation_id", "blockers", b"blockers", "last_decision", b"last_decision", "losers", b"losers", "mode", b"mode", "next_due_time", b"next_due_time", "next_eligible_time", b"next_eligible_time", "next_slot_time", b"next_slot_time", "operation_type", b"operation_type", "policy_generation", b"policy_generation", "policy_name", b"policy_name", "reason", b"reason", "steps", b"steps", "text", b"text", "verdict", b"verdict", "would_run", b"would_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TriggerExplanation: _TypeAlias = TriggerExplanation  # noqa: Y015
+
+@_typing.final
+class PolicyLoser(_message.Message):
+    """A policy that does not govern."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    policy_name: _builtins.str
+    reason: _builtins.str
+    """For machines, for example `LOWER_PRIORITY`."""
+    detail: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        policy_name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "policy_name", b"policy_name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyLoser: _TypeAlias = PolicyLoser  # noqa: Y015

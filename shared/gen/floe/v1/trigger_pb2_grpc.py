@@ -40,6 +40,11 @@ class TriggerServiceStub:
                 request_serializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceRequest.SerializeToString,
                 response_deserializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceResponse.FromString,
                 _registered_method=True)
+        self.ExplainTrigger = channel.unary_unary(
+                '/floe.v1.TriggerService/ExplainTrigger',
+                request_serializer=floe_dot_v1_dot_trigger__pb2.ExplainTriggerRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_trigger__pb2.ExplainTriggerResponse.FromString,
+                _registered_method=True)
 
 
 class TriggerServiceServicer:
@@ -58,6 +63,15 @@ class TriggerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainTrigger(self, request, context):
+        """Says for each operation type whether it would run now if its slot were due, and why: the conditions with actual and
+        limit, what is in the way, when it may run, which policy governs and why the others do not. Nothing is changed.
+        Errors: INVALID_ARGUMENT (a malformed table), NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TriggerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -65,6 +79,11 @@ def add_TriggerServiceServicer_to_server(servicer, server):
                     servicer.TriggerMaintenance,
                     request_deserializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceRequest.FromString,
                     response_serializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceResponse.SerializeToString,
+            ),
+            'ExplainTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainTrigger,
+                    request_deserializer=floe_dot_v1_dot_trigger__pb2.ExplainTriggerRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_trigger__pb2.ExplainTriggerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -95,6 +114,33 @@ class TriggerService:
             '/floe.v1.TriggerService/TriggerMaintenance',
             floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceRequest.SerializeToString,
             floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.TriggerService/ExplainTrigger',
+            floe_dot_v1_dot_trigger__pb2.ExplainTriggerRequest.SerializeToString,
+            floe_dot_v1_dot_trigger__pb2.ExplainTriggerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,11 @@ class TriggerServiceStub:
     UNAVAILABLE (CATALOG_UNREACHABLE: the table is unknown here and nobody could ask its catalog), ALREADY_EXISTS
     (REQUEST_ID_REUSED).
     """
+    ExplainTrigger: _aio.UnaryUnaryMultiCallable[_trigger_pb2.ExplainTriggerRequest, _trigger_pb2.ExplainTriggerResponse]
+    """Says for each operation type whether it would run now if its slot were due, and why: the conditions with actual and
+    limit, what is in the way, when it may run, which policy governs and why the others do not. Nothing is changed.
+    Errors: INVALID_ARGUMENT (a malformed table), NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
+    """
 
 class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Requests for work by hand."""
@@ -40,6 +45,17 @@ class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
         CATALOG_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (NO_GOVERNING_POLICY, POLICY_DISABLED, PATTERN_MISMATCH),
         UNAVAILABLE (CATALOG_UNREACHABLE: the table is unknown here and nobody could ask its catalog), ALREADY_EXISTS
         (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainTrigger(
+        self,
+        request: _trigger_pb2.ExplainTriggerRequest,
+        context: _aio.ServicerContext[_trigger_pb2.ExplainTriggerRequest, _abc.Awaitable[_trigger_pb2.ExplainTriggerResponse]],
+    ) -> _abc.Awaitable[_trigger_pb2.ExplainTriggerResponse]:
+        """Says for each operation type whether it would run now if its slot were due, and why: the conditions with actual and
+        limit, what is in the way, when it may run, which policy governs and why the others do not. Nothing is changed.
+        Errors: INVALID_ARGUMENT (a malformed table), NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
         """
 
 def add_TriggerServiceServicer_to_server(servicer: TriggerServiceServicer, server: _aio.Server) -> None: ...

@@ -10,7 +10,7 @@ from floe_client.cli.groups import group
 from floe_client.cli.shell import Shell, command
 
 if TYPE_CHECKING:
-    from floe_client.types import HealthMetric, Table
+    from floe_client.types import HealthMetric, HealthReport, Table
 
 app = group("The tables that are known, and how they are.")
 
@@ -62,6 +62,48 @@ def inspect(shell: Shell, table: Name) -> None:
     with shell.connect() as client:
         measured = client.tables.inspect(table)
     _show(shell, measured)
+
+
+@command(app, "health", example="floe table health lake.sales.orders")
+def health(shell: Shell, table: Name) -> None:
+    """Show the newest health report of a table; nothing is measured."""
+    with shell.connect() as client:
+        seen = client.tables.get(table)
+    _show(shell, seen)
+
+
+@command(app, "history", example="floe table history lake.sales.orders")
+def history(shell: Shell, table: Name) -> None:
+    """List the health reports that are kept of a table, newest first."""
+    from floe_client.cli.render import as_json, print_json, print_table, short, when
+    from floe_client.types import HealthStatus
+
+    with shell.connect() as client:
+        reports = list(client.tables.reports(table))
+    if shell.as_json:
+        print_json({"reports": [as_json(each) for each in reports]})
+        return
+    print_table(
+        ("MEASURED", "HEALTH", "SCORE", "DATA FILES", "SMALL", "SNAPSHOTS", "DELETE FILES", "ISSUES"),
+        (
+            (
+                when(each.measure_time),
+                short(HealthStatus.Name(each.status), "HEALTH_STATUS_"),
+                str(each.score),
+                *(_figure(each, name) for name in _TREND),
+                ", ".join(issue.type for issue in each.issues) or each.error,
+            )
+            for each in reports
+        ),
+        empty="it was not measured yet: `floe table inspect`",
+    )
+
+
+_TREND = ("data_file_count", "small_file_count", "snapshot_count", "delete_file_count")
+
+
+def _figure(report: HealthReport, name: str) -> str:
+    return next((_value(metric) for metric in report.metrics if metric.name == name), "-")
 
 
 def _show(shell: Shell, table: Table) -> None:
