@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from pyiceberg.table import Table
 
+from executor.config import ObservationConfig
+from executor.engines.registry import Setup, load_lane
+from executor.observation.avro import connect
 from executor.observation.errors import Invalid
 from executor.observation.lane import ObservationLane
+from executor.observation.manifest_cache import ManifestCache
+from executor.observation.manifests import ManifestFiles
 from executor.observation.model import InspectTable, Knowledge, Measurements, ScanMode
 from executor.observation.settings import LaneSettings
 from tests.support.iceberg import RestCatalog, messy_rows, messy_table, on_disk
@@ -27,6 +32,10 @@ async def inspected(settings: LaneSettings, request: InspectTable, *more: Inspec
 
 def figures(measured: Measurements) -> Mapping[str, float | None]:
     return {metric.name: metric.value for metric in measured.metrics}
+
+
+def kept_in(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*"))
 
 
 def manifests(table: Table) -> list[Path]:
@@ -114,7 +123,7 @@ async def test_damaged_entries_cost_a_reading_and_change_no_figure(
     request = InspectTable(rest_catalog.reference(table))
     before = await inspected(settings, request)
     assert settings.cache_directory is not None
-    entries = sorted(settings.cache_directory.iterdir())
+    entries = kept_in(settings.cache_directory)
     assert len(entries) == len(manifests(table))
     for number, entry in enumerate(entries):
         content = bytearray(entry.read_bytes())
@@ -145,3 +154,44 @@ async def test_a_manifest_that_cannot_be_read_leaves_nothing_half_known(
         after = await lane.run(request)
 
     assert figures(after) == figures(await inspected(LaneSettings(), request))
+
+
+@pytest.mark.parametrize(("kept", "entries"), [(2**20, 1), (0, 0)])
+async def test_the_settings_of_an_executor_reach_its_workers(
+    rest_catalog: RestCatalog, table: Table, tmp_path: Path, kept: int, entries: int
+) -> None:
+    options = ObservationConfig(max_scan_bytes=1, sample_limit=1, manifest_cache_bytes=kept).model_dump()
+    setup = Setup(slots=1, state_directory=tmp_path, secrets_directory=None, options=options)
+    request = InspectTable(rest_catalog.reference(table))
+
+    async with load_lane("local", setup) as lane:
+        sampled = await lane.run(request)
+        # It is asked once more so that what the first look taught is written down by then.
+        await lane.run(request)
+
+    assert sampled.scan_mode is ScanMode.SAMPLE
+    # One manifest is looked at even if it holds more than the limit.
+    assert len(kept_in(tmp_path / "manifests")) == entries
+
+
+def test_a_long_reading_that_fails_is_not_lost(
+    table: Table, settings: LaneSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.observation.manifests._LONG_SECONDS", -1)
+    monkeypatch.setattr("executor.observation.manifests._BATCH_FILES", 1)
+    assert settings.cache_directory is not None
+    read = ManifestFiles(
+        connect(temporary=tmp_path), tmp_path, cache=ManifestCache(settings.cache_directory, limit=2**20)
+    )
+    snapshot = table.refresh().current_snapshot()
+    assert snapshot is not None
+    wanted = snapshot.manifests(table.io)
+    on_disk(wanted[-1].manifest_path).write_bytes(b"damaged")
+
+    with pytest.raises(Invalid, match="cannot be decoded"):
+        read.load(table.io, wanted)
+
+    assert read.missing(wanted) == wanted[-1:]
+    # Nothing is left of it where rows are counted, either.
+    assert read.connection.execute("SELECT count(*) FROM files").fetchall() == [(0,)]
+    assert len(read.load(table.io, wanted[:-1])) == len(wanted) - 1
