@@ -44,8 +44,8 @@ class Plane:
     clock: ManualClock
     channel: grpc.aio.Channel
 
-    async def queue(self) -> Operation:
-        queued = replace(operation(), table_uuid=UUID, **await self._times())
+    async def queue(self, **changes: Any) -> Operation:
+        queued = replace(operation(), table_uuid=UUID, **await self._times(), **changes)
         await self.store.operations.enqueue([queued])
         return queued
 
@@ -116,6 +116,16 @@ async def test_an_acknowledged_assignment_may_start_and_its_result_ends_it(plane
         assert answer == "result_accepted"
         done = await plane.get(queued)
         assert (done.state, done.outcome, done.effects) == (S.SUCCEEDED, Outcome.NO_CHANGE, Effects.NONE)
+
+
+async def test_what_is_cancelled_at_the_end_of_its_window_is_not_given_more_time(plane: Plane) -> None:
+    async with scripted_executor(plane.channel) as executor:
+        await executor.hello()
+        await plane.queue(cancel_at=await plane.store.now() + timedelta(minutes=2), timeout=timedelta(hours=6))
+        await plane.dispatcher.hand_out()
+        assignment = await executor.assignment()
+
+        assert timedelta(minutes=2) < assignment.timeout.ToTimedelta() <= timedelta(minutes=2, seconds=10)
 
 
 async def test_an_ack_that_arrives_too_late_is_answered_with_the_loss_of_the_lease(plane: Plane) -> None:
