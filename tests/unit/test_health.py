@@ -140,7 +140,9 @@ def moved(metric: str, value: float) -> HealthMetrics:
 
 
 @pytest.mark.parametrize("preset", [0, 1, 2], ids=["default", "strict", "relaxed"])
-@pytest.mark.parametrize(("issue", "metric", "measured", "step", "limits"), GOLDEN, ids=[row[0] for row in GOLDEN])
+@pytest.mark.parametrize(
+    ("issue", "metric", "measured", "step", "limits"), GOLDEN, ids=[f"§5 Health: {row[0]}" for row in GOLDEN]
+)
 def test_a_limit_is_reached_at_its_value_and_not_just_below(
     issue: IssueType, metric: str, measured: Any, step: float, limits: tuple[Limits, ...], preset: int
 ) -> None:
@@ -200,6 +202,37 @@ def test_the_score_is_a_hundred_less_thirty_a_critical_and_ten_a_warning() -> No
 
     assert (report.status, report.score) == (HealthStatus.CRITICAL, 60)
     assert report.composition == {IssueType.TOO_MANY_SNAPSHOTS: 30, IssueType.TOO_MANY_MANIFESTS: 10}
+
+
+CRITICALS = {"snapshot_count": 500.0, "manifest_count": 500.0, "partition_count": 10_000.0, "delete_file_count": 500.0}
+WARNINGS = {"snapshot_count": 100.0, "manifest_count": 100.0, "partition_count": 5_000.0}
+SCORES: list[tuple[str, dict[str, float], int, HealthStatus]] = [
+    ("sound", {}, 100, HealthStatus.HEALTHY),
+    ("small by nature", {"small_file_count": 900, "reducible_file_count": 0}, 100, HealthStatus.HEALTHY),
+    ("small and reducible", {"small_file_count": 900, "reducible_file_count": 9}, 70, HealthStatus.CRITICAL),
+    ("empty", {"data_file_count": 0, "delete_file_count": 0}, 100, HealthStatus.HEALTHY),
+    ("one warning", {"snapshot_count": 100}, 90, HealthStatus.WARNING),
+    ("three warnings", WARNINGS, 70, HealthStatus.WARNING),
+    ("one critical", {"snapshot_count": 500}, 70, HealthStatus.CRITICAL),
+    (
+        "two criticals and a warning",
+        CRITICALS | {"delete_file_count": 0, "partition_count": 5_000},
+        30,
+        HealthStatus.CRITICAL,
+    ),
+    ("five criticals: never below 0", CRITICALS, 0, HealthStatus.CRITICAL),
+]
+
+
+@pytest.mark.parametrize(
+    ("measured", "score", "status"), [row[1:] for row in SCORES], ids=[f"§5 Score: {row[0]}" for row in SCORES]
+)
+def test_the_score_and_the_status_of_a_table(measured: dict[str, float], score: int, status: HealthStatus) -> None:
+    changed = {name: Metric.exact(value) for name, value in measured.items()}
+    report = assess(HealthMetrics.measured((dict(SOUND.named()) | changed).items()), DEFAULT, now=NOW)
+
+    assert (report.score, report.status) == (score, status)
+    assert report.score == max(0, 100 - sum(report.composition.values()))
 
 
 def test_the_score_ends_at_zero() -> None:
