@@ -87,7 +87,11 @@ def caught_up(schedule: ScheduleConfig, last: datetime) -> Finding:
     )
 
 
-def sentence(finding: Finding, mode: PolicyMode) -> str:
-    fired = "would have fired" if mode is PolicyMode.SHADOW else "fired"
-    lead = {SlotVerdict.FIRED: fired, SlotVerdict.SKIPPED: "skipped", SlotVerdict.DEFERRED: "waits"}
+def sentence(finding: Finding, mode: PolicyMode, *, supposed: bool = False) -> str:
+    """What became of a slot, or with `supposed` what would become of one that were due now."""
+    fired = "would run" if supposed else "would have fired" if mode is PolicyMode.SHADOW else "fired"
+    if supposed and mode is PolicyMode.SHADOW:
+        fired = "would run, were its policy not a shadow"
+    lead = {SlotVerdict.FIRED: fired, SlotVerdict.SKIPPED: "would not run" if supposed else "skipped"}
+    lead[SlotVerdict.DEFERRED] = "would wait" if supposed else "waits"
     return f"{lead[finding.verdict]}: {finding.text}" if finding.verdict is not None else finding.text

@@ -151,7 +151,7 @@ def explain(
         would_run=decisive.verdict is SlotVerdict.FIRED and target.mode is PolicyMode.ACTIVE,
         verdict=decisive.verdict,
         reason=decisive.reason,
-        text=sentence(decisive, target.mode),
+        text=sentence(decisive, target.mode, supposed=True),
         steps=[step for finding in found for step in finding.steps],
         blockers=[each.reason for each in in_the_way if each.reason is not None],
         next_eligible=max((each.next_eligible for each in in_the_way if each.next_eligible is not None), default=None),

@@ -1,4 +1,5 @@
-"""Floe in two minutes: a real Iceberg table of many small files becomes healthy, by one policy and one trigger.
+"""Floe in two minutes: a real Iceberg table of many small files becomes healthy, by one policy and one trigger; then
+another one by its schedule, without anybody asking.
 
 Starts `floe dev` in a directory of its own, writes the table through the catalog, and uses the `floe` command as a user
 would. What is claimed at the end is measured: file counts, row count and a checksum of the contents are read from the
@@ -37,8 +38,11 @@ HERE = Path(__file__).resolve().parent
 FLOE = Path(sys.executable).with_name("floe")
 MARKER = "FLOE_DEMO_RUN"
 TABLE = "local.sales.orders"
+SCHEDULED = "local.sales.clicks"
 REGIONS = ("africa", "americas", "asia", "europe")
 COMMITS = 55
+SCHEDULED_COMMITS = 12
+FIRES_WITHIN = 60.0
 ROWS_PER_FILE = 250
 READY_WITHIN = 120.0
 STOP_WITHIN = 60.0
@@ -134,7 +138,49 @@ def demonstrate(ready: dict[str, Any]) -> str:
     for operation in operations:
         if operation["state"] != "OPERATION_STATE_SUCCEEDED":
             raise Failed(f"operation {operation['id']} ended {operation['state']}")
+    operations += by_schedule(catalog)
     return f"files {before} -> {after}, operations {len(operations)}"
+
+
+def by_schedule(catalog: Catalog) -> list[dict[str, Any]]:
+    """A table that its schedule makes healthy, and then leaves alone, with the reason. Returns its operations."""
+    headline(f"Nobody triggers this one: {HERE.name}/schedule.yaml")
+    print((HERE / "schedule.yaml").read_text())
+    table = catalog.create_table("sales.clicks", schema=SCHEMA)
+    for commit in range(SCHEDULED_COMMITS):
+        table.append(pa.table({"id": [commit], "region": ["asia"], "customer": ["nobody"], "amount": [0.5]}))
+    written, before = Contents.of(table.scan().to_arrow()), data_files(table)
+    floe("policy", "apply", "-f", str(HERE / "schedule.yaml"))
+    floe("catalog", "check", "local", "--refresh")
+
+    fired = decision_about(SCHEDULED, "FIRED")
+    operation = ended(fired["operationId"])
+    deferred = decision_about(SCHEDULED, "DEFERRED")
+    floe("decisions", "--table", SCHEDULED, "--limit", "5")
+    floe("explain", SCHEDULED)
+    table.refresh()
+    print(f"data files {before} -> {data_files(table)}: fired at {fired['slotText']}, then {deferred['text']}")
+    require_unchanged(written, Contents.of(table.scan().to_arrow()))
+    if operation["state"] != "OPERATION_STATE_SUCCEEDED" or data_files(table) >= before:
+        raise Failed(f"the scheduled operation ended {operation['state']}, {before} files are {data_files(table)}")
+    return [operation]
+
+
+def decision_about(table: str, verdict: str) -> dict[str, Any]:
+    """The newest decision of this verdict, waited for."""
+    deadline = time.monotonic() + FIRES_WITHIN
+    while not (found := floe_json("decisions", "--table", table, "--verdict", verdict)["decisions"]):
+        if time.monotonic() > deadline:
+            raise Failed(f"no slot of {table} was {verdict} within {FIRES_WITHIN:.0f} s")
+        time.sleep(0.5)
+    newest: dict[str, Any] = found[0]
+    return newest
+
+
+def ended(operation: str) -> dict[str, Any]:
+    """The operation, once it has ended."""
+    floe("op", "watch", operation)
+    return floe_json("op", "get", operation)
 
 
 def write_table(catalog: Catalog) -> tuple[Table, Contents]:

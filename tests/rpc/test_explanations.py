@@ -41,7 +41,7 @@ async def test_conditions_are_shown_with_actual_and_limit(api: Api) -> None:
 
     assert (answer.would_run, answer.reason, answer.policy_name) == (False, "conditions_not_met", "tidy")
     assert answer.verdict == decision_pb2.SLOT_VERDICT_SKIPPED
-    assert answer.text == "skipped: 12 % of the data files are small, the policy asks for at least 20 %"
+    assert answer.text == "would not run: 12 % of the data files are small, the policy asks for at least 20 %"
     assert "smallFilePercentageAbove 20: actual 12 → not met" in [step.text for step in answer.steps]
 
 
