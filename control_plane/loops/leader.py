@@ -23,7 +23,7 @@ from control_plane.services.leadership import Leadership, Reign
 
 logger: Final = structlog.get_logger(__name__)
 
-_CAMPAIGN_EVERY: Final = timedelta(seconds=0.8)
+_CAMPAIGN_EVERY: Final = timedelta(seconds=1.1)
 _RETRY_AFTER: Final = timedelta(seconds=0.25)
 _BREATH: Final = timedelta(milliseconds=50)
 _STEP_FAILED_PAUSE: Final = timedelta(seconds=1)
@@ -45,7 +45,7 @@ class Duties:
 
     scheduling: Scheduling
     discover: Callable[[], Awaitable[object]]
-    discover_every: timedelta = timedelta(seconds=5)
+    discover_every: timedelta = timedelta(seconds=10)
     stalled_after: timedelta = timedelta(seconds=20)
     """A leader that has work to do and completes none of it for so long makes room for another one."""
 

@@ -43,6 +43,10 @@ class Replica:
     api: str
     executor_api: str
     child: Child
+    directory: Path
+
+    def gate(self, point: str) -> Gate:
+        return Gate(self.directory, point)
 
 
 @dataclass(slots=True)
@@ -67,6 +71,8 @@ class Cluster:
     timing: Mapping[str, str] = field(default_factory=lambda: dict(TIMING))
     environ: Mapping[str, str] = field(default_factory=dict)
     """For every process of it."""
+    points: Sequence[str] = ()
+    """Where each replica can be held."""
     replicas: list[Replica] = field(default_factory=list)
     executors: dict[str, RunningExecutor] = field(default_factory=dict)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -78,7 +84,9 @@ class Cluster:
     async def add_replica(self) -> Replica:
         name = f"replica-{len(self.replicas)}"
         api, executor_api = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        replica = Replica(name, api, executor_api, self._serve(name, api, executor_api))
+        directory = self.processes.directory / name
+        directory.mkdir()
+        replica = Replica(name, api, executor_api, self._serve(name, api, executor_api, directory), directory)
         self.replicas.append(replica)
         return replica
 
@@ -91,7 +99,7 @@ class Cluster:
     async def restart(self, replica: Replica) -> None:
         """Start a replica that has ended once more, with the same addresses."""
         assert replica.child.code is not None, f"{replica.name} still runs"
-        replica.child = self._serve(replica.name, replica.api, replica.executor_api)
+        replica.child = self._serve(replica.name, replica.api, replica.executor_api, replica.directory)
         await self.serving(replica)
 
     async def serving(self, replica: Replica) -> None:
@@ -214,7 +222,7 @@ class Cluster:
     def _database(self) -> Mapping[str, str]:
         return {"FLOE_STORE__TYPE": "postgres", "FLOE_STORE__DSN": self.dsn}
 
-    def _serve(self, name: str, api: str, executor_api: str) -> Child:
+    def _serve(self, name: str, api: str, executor_api: str, directory: Path) -> Child:
         settings = {
             **self._database,
             "FLOE_GRPC__ADDRESS": api,
@@ -222,7 +230,9 @@ class Cluster:
             **self.timing,
             **self.environ,
         }
-        return self.processes.python(name, "control_plane.cli", "serve", environ=settings)
+        module = ["control_plane.cli", "serve"]
+        held = ["tests.support.failpoints", ",".join(self.points), str(directory)] if self.points else []
+        return self.processes.start(name, [sys.executable, "-m", *held, *module], settings)
 
 
 def state_name(operation: floe.Operation) -> str:
@@ -241,11 +251,13 @@ async def cluster(
     replicas: int = 1,
     timing: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
+    points: Sequence[str] = (),
 ) -> AsyncIterator[Cluster]:
     """A deployment on a database of its own, SERVING."""
     async with postgres.database() as dsn:
         # Before the database goes, so must everybody who is connected to it.
-        running = Cluster(processes, dsn, timing={**TIMING, **(timing or {})}, environ=environ or {})
+        timing = {**TIMING, **(timing or {})}
+        running = Cluster(processes, dsn, timing=timing, environ=environ or {}, points=points)
         try:
             await running.migrate()
             await running.add_replicas(replicas)

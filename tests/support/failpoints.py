@@ -137,9 +137,32 @@ def another_protocol_version(gate: Gate) -> None:
     defaults["protocol_version"] = 99
 
 
+def frozen_while_scheduling(gate: Gate) -> None:
+    """The leader stops as a machine that swaps would, with targets locked and nothing of what it decided stored."""
+    from control_plane.services.scheduling import Scheduler
+
+    settled = Scheduler._settled
+
+    async def deciding(*arguments: Any) -> Any:
+        decided = await settled(*arguments)
+        if gate.is_armed:
+            gate.tell("locked")
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return decided
+
+    # What is replaced keeps its parameters.
+    Scheduler._settled = deciding  # type: ignore[method-assign, assignment]
+
+
 POINTS: Final[dict[str, Callable[[Gate], None]]] = {
     function.__name__: function
-    for function in (first_spark_task_running, committed_not_reported, active_spark_jobs, another_protocol_version)
+    for function in (
+        first_spark_task_running,
+        committed_not_reported,
+        active_spark_jobs,
+        another_protocol_version,
+        frozen_while_scheduling,
+    )
 }
 
 
