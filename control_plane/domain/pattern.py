@@ -229,8 +229,13 @@ def part_expression(part: Part | None, *, character: str = ".") -> str:
     if part is None:
         return f"{character}*"
     if part.quoted:
-        return re2.escape(part.text)
-    return "".join({"*": f"{character}*", "?": character}.get(each) or re2.escape(each) for each in part.text)
+        return _escaped(part.text)
+    return "".join({"*": f"{character}*", "?": character}.get(each) or _escaped(each) for each in part.text)
+
+
+def _escaped(text: str) -> str:
+    escaped: str = re2.escape(text)
+    return escaped
 
 
 def _weight(part: Part | None) -> int:

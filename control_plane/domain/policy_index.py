@@ -15,7 +15,7 @@ from typing import Final
 
 import re2
 
-from control_plane.domain.identifiers import OperationType, TableName
+from control_plane.domain.identifiers import CatalogName, OperationType, TableName
 from control_plane.domain.pattern import MAX_EXPRESSION_MEMORY, GlobItem, Pattern, RegexItem, is_exact, part_expression
 from control_plane.domain.policy import Policy
 from control_plane.domain.resolution import Resolution, resolve
@@ -43,7 +43,7 @@ _Placed = tuple[str, int]
 class Reach:
     """Where the tables lie that an item of a pattern may match. None and no levels: anywhere."""
 
-    catalog: str | None
+    catalog: CatalogName | None
     namespace: tuple[str, ...] | None
 
     def holds(self, table: TableName) -> bool:
@@ -177,5 +177,5 @@ def _reach(item: object) -> Reach:
     if not isinstance(item, GlobItem):
         return Reach(None, None)
     exact = tuple(level.text for level in takewhile(is_exact, item.namespace or ()))
-    catalog = item.catalog.text if item.catalog is not None and is_exact(item.catalog) else None
+    catalog = CatalogName(item.catalog.text) if item.catalog is not None and is_exact(item.catalog) else None
     return Reach(catalog, exact or None)
