@@ -43,6 +43,8 @@ from control_plane.services.leadership import Leadership
 from control_plane.services.observing import ObservingService
 from control_plane.services.operations import OperationsService
 from control_plane.services.policies import PolicyService
+from control_plane.services.policy_sets import PolicySetService
+from control_plane.services.previewing import PreviewingService
 from control_plane.services.recovery import RecoveryService
 from control_plane.services.resolving import ResolvingService
 from control_plane.services.scheduling import Scheduler
@@ -115,7 +117,7 @@ async def _serve(config: ControlPlaneConfig, stop: asyncio.Event) -> None:
 def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: ReplicaInfo) -> Parts:
     """Build everything that stands on a store; tests do it the same way."""
     rules = config.lease.rules()
-    floor = config.guards.snapshot_age_floor
+    floors = config.guards.floors()
     once = Once(store)
     observing = ObservingService(store, clock)
     governing = GoverningPolicies(store, clock)
@@ -128,15 +130,20 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
         list_within=config.observing.list_within,
     )
     tables = TableService(store, observing, sightings, inspect_within=config.observing.inspect_within)
-    explaining = ExplainingService(store, governing, rules=config.scheduling_rules(), snapshot_age_floor=floor)
+    explaining = ExplainingService(store, governing, rules=config.scheduling_rules(), floors=floors)
     dispatcher = Dispatcher(store, replica=replica.id, rules=rules)
     return Parts(
         public=PublicServicers(
-            policies=PolicyServicer(PolicyService(store, snapshot_age_floor=floor), once),
+            policies=PolicyServicer(
+                PolicyService(store, floors=floors),
+                PolicySetService(store, floors=floors),
+                PreviewingService(store, floors=floors),
+                once,
+            ),
             catalogs=CatalogServicer(catalogs, once),
             tables=TableServicer(tables, explaining),
-            triggers=TriggerServicer(TriggeringService(store, observing, snapshot_age_floor=floor), explaining, once),
-            operations=OperationServicer(OperationsService(store, snapshot_age_floor=floor), once),
+            triggers=TriggerServicer(TriggeringService(store, observing, floors=floors), explaining, once),
+            operations=OperationServicer(OperationsService(store, floors=floors), once),
             executors=ExecutorServicer(ExecutorService(store), once),
             system=SystemServicer(SystemService(store, replica), once),
         ),
@@ -162,7 +169,7 @@ def compose_leader(
         ResolvingService(store, governing),
         discovery,
         rules=rules,
-        snapshot_age_floor=config.guards.snapshot_age_floor,
+        floors=config.guards.floors(),
         enabled=config.scheduler.enabled,
     )
     duties = Duties(scheduler, discovery.ask, stalled_after=config.scheduler.stalled_after)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import SettingsConfigDict
 
 from control_plane.domain.discovery_rules import DiscoveryRules
+from control_plane.domain.floors import DEFAULT_ORPHAN_AGE_FLOOR, DEFAULT_SNAPSHOT_AGE_FLOOR, Floors
 from control_plane.domain.rules import Rules
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.ports.operations import Retention
@@ -20,7 +21,6 @@ from shared.vocabulary.values import IsoTimedelta, loopback_address
 from shared.wire.transport import MAX_EXECUTION_MESSAGE_BYTES
 
 MIB: Final = 1024 * 1024
-DEFAULT_SNAPSHOT_AGE_FLOOR: Final = timedelta(hours=1)
 
 Address = Annotated[str, AfterValidator(loopback_address)]
 
@@ -164,6 +164,15 @@ class GuardsConfig(Section):
         ge=timedelta(0),
         description="No younger snapshot is ever expired. Lower it only where no reader or writer runs that long.",
     )
+    orphan_age_floor: IsoTimedelta = Field(
+        default=DEFAULT_ORPHAN_AGE_FLOOR,
+        ge=timedelta(0),
+        description="No younger file is ever taken for an orphan. Lower it only where no writer takes that long from "
+        "its first file to its commit.",
+    )
+
+    def floors(self) -> Floors:
+        return Floors(snapshot_age=self.snapshot_age_floor, orphan_age=self.orphan_age_floor)
 
 
 class CapacityConfig(Section):
@@ -328,6 +337,11 @@ class ControlPlaneConfig(ProcessSettings):
             )
         if not self.scheduler.enabled:
             found.append("scheduler.enabled is false: no schedule fires, only triggers give work")
+        if self.guards.orphan_age_floor < DEFAULT_ORPHAN_AGE_FLOOR:
+            found.append(
+                f"guards.orphan_age_floor is {self.guards.orphan_age_floor.total_seconds():g} s, below the default of "
+                "one day: files that a writer has not committed yet may be taken for orphans"
+            )
         if self.store.type is StoreType.MEMORY:
             found.append("store.type is memory: everything is forgotten when the control plane stops")
         return found

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.policy import Policy
 from control_plane.domain.removal_config import (
     DEFAULT_MAX_ORPHAN_FILES,
     DEFAULT_MAX_SHARE_OF_TABLE,
-    ORPHAN_AGE_FLOOR,
     ExpireSnapshotsConfig,
     OrphanCleanupConfig,
     PrefixMismatchMode,
@@ -29,9 +29,7 @@ from control_plane.domain.rewriting_config import (
 )
 
 
-def plan_action(
-    policy: Policy, kind: OperationType, *, now: datetime, snapshot_age_floor: timedelta
-) -> Mapping[str, Any]:
+def plan_action(policy: Policy, kind: OperationType, *, now: datetime, floors: Floors) -> Mapping[str, Any]:
     """The action of type `kind` under `policy`, planned at `now`. Raises ValueError if the policy does not configure
     it.
     """
@@ -39,9 +37,9 @@ def plan_action(
         case RewriteDataFilesConfig() as rewrite:
             return _rewrite_data_files(rewrite, now)
         case ExpireSnapshotsConfig() as expire:
-            return _expire_snapshots(expire, now, snapshot_age_floor)
+            return _expire_snapshots(expire, now, floors.snapshot_age)
         case OrphanCleanupConfig() as cleanup:
-            return _orphan_cleanup(cleanup, now)
+            return _orphan_cleanup(cleanup, now, floors.orphan_age)
         case RewritePositionDeletesConfig() | RewriteManifestsConfig() | ComputeStatisticsConfig() as config:
             return config.model_dump(mode="json", exclude_defaults=True)
         case None:
@@ -70,10 +68,10 @@ def _expire_snapshots(config: ExpireSnapshotsConfig, now: datetime, floor: timed
     }
 
 
-def _orphan_cleanup(config: OrphanCleanupConfig, now: datetime) -> Mapping[str, Any]:
+def _orphan_cleanup(config: OrphanCleanupConfig, now: datetime, floor: timedelta) -> Mapping[str, Any]:
     action = {
-        "older_than": _instant(now - config.effective_age),
-        "floor": _instant(now - ORPHAN_AGE_FLOOR),
+        "older_than": _instant(now - config.effective_age(floor=floor)),
+        "floor": _instant(now - floor),
         "prefix_mismatch_mode": (config.prefix_mismatch_mode or PrefixMismatchMode.ERROR).value,
         "equal_schemes": dict(config.equal_schemes),
         "equal_authorities": dict(config.equal_authorities),

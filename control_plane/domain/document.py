@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Final, Self
 
@@ -11,13 +10,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from control_plane.domain.floors import NO_FLOORS, Floors
 from control_plane.domain.identifiers import MAX_PART_LENGTH, is_clean
 
 BROKEN_RULES: Final = "broken_rules"
 """The type of the validation error whose context lists, as `broken`, (field, description) of rules across fields."""
 
-SNAPSHOT_AGE_FLOOR: Final = "snapshot_age_floor"
-"""The key of the deployment's floor (a timedelta) in the validation context; without it there is no floor."""
+FLOORS: Final = "floors"
+"""The key of the deployment's `Floors` in the validation context; without it there are none."""
 
 Broken = tuple[str, str]
 
@@ -61,10 +61,10 @@ class Document(BaseModel):
         return self
 
 
-def floor_of(info: ValidationInfo, key: str) -> timedelta:
-    """A floor of the deployment; zero where none was given."""
-    floor: timedelta = (info.context or {}).get(key, timedelta(0))
-    return floor
+def floors_of(info: ValidationInfo) -> Floors:
+    """Those of the deployment; none where none were given, as when a stored document is read."""
+    floors: Floors = (info.context or {}).get(FLOORS, NO_FLOORS)
+    return floors
 
 
 def repeated(values: Sequence[Any], *, key: Callable[[Any], str] = str) -> str:

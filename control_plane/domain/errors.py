@@ -34,8 +34,13 @@ class InvalidArgument(DomainError):
 
 
 class PolicyNotFound(DomainError):
-    def __init__(self, name: str) -> None:
-        super().__init__(f"policy {name!r} does not exist", name=name)
+    """`generation`: the policy is or was there, and this generation of it is not known."""
+
+    def __init__(self, name: str, *, generation: int | None = None) -> None:
+        if generation is None:
+            super().__init__(f"policy {name!r} does not exist", name=name)
+        else:
+            super().__init__(f"policy {name!r} has no generation {generation}", name=name, generation=str(generation))
 
 
 class PolicyExists(DomainError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Final, Self, get_args
 
@@ -14,8 +14,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from control_plane.domain.budget import Budget
-from control_plane.domain.document import BROKEN_RULES, SNAPSHOT_AGE_FLOOR, Broken, Document
+from control_plane.domain.document import BROKEN_RULES, FLOORS, Broken, Document
 from control_plane.domain.errors import FieldViolation, InvalidArgument
+from control_plane.domain.floors import Floors
 from control_plane.domain.health_thresholds import HealthThresholds
 from control_plane.domain.identifiers import OperationType, PolicyName, is_clean
 from control_plane.domain.pattern import Pattern
@@ -46,6 +47,7 @@ MAX_PRIORITY: Final = 10_000
 DEFAULT_PRIORITY: Final = 0
 MAX_DESCRIPTION_LENGTH: Final = 2_000
 MAX_TAGS: Final = 64
+MAX_MANAGED_BY_LENGTH: Final = 128
 
 _NAME_RULE: Final = "1 to 63 of a-z, 0-9 and -, first and last a letter or digit"
 _LABELS: Final = frozenset({"description", "tags", "managed_by"})
@@ -63,7 +65,7 @@ class PolicySpec(Document):
     enabled: bool | None = None
     priority: Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)] | None = None
     tags: Annotated[dict[_Key, _Value], Field(max_length=MAX_TAGS)] = Field(default_factory=dict)
-    managed_by: Annotated[str, Field(max_length=128)] = ""
+    managed_by: Annotated[str, Field(max_length=MAX_MANAGED_BY_LENGTH)] = ""
     mode: Annotated[PolicyMode, Field(strict=False)] | None = None
     rewrite_data_files: RewriteDataFilesConfig | None = None
     rewrite_data_files_schedule: ScheduleConfig | None = None
@@ -194,10 +196,10 @@ class Policy:
         return self.spec.name
 
 
-def validate_policy(document: Mapping[str, Any], *, snapshot_age_floor: timedelta) -> PolicySpec:
+def validate_policy(document: Mapping[str, Any], *, floors: Floors) -> PolicySpec:
     """The spec that the JSON document writes. InvalidArgument names every field that is wrong, by its JSON path."""
     try:
-        return PolicySpec.model_validate(dict(document), context={SNAPSHOT_AGE_FLOOR: snapshot_age_floor})
+        return PolicySpec.model_validate(dict(document), context={FLOORS: floors})
     except ValidationError as error:
         # `from None`: pydantic's text repeats the whole input, which is not ours to log.
         raise InvalidArgument(_violations(error)) from None
@@ -210,7 +212,7 @@ def changes_what_it_does(old: PolicySpec, new: PolicySpec) -> bool:
 
 def _deeds(spec: PolicySpec) -> dict[str, Any]:
     deeds = spec.model_dump(exclude=set(_LABELS))
-    return deeds | {"enabled": spec.is_enabled, "priority": spec.effective_priority}
+    return deeds | {"enabled": spec.is_enabled, "priority": spec.effective_priority, "mode": spec.effective_mode}
 
 
 def _is_policy_name(name: str) -> bool:

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from control_plane.domain.document import (
-    SNAPSHOT_AGE_FLOOR,
     Broken,
     Document,
     PositiveInt32,
     PositiveInt64,
-    floor_of,
+    floors_of,
     repeated,
 )
 from control_plane.domain.duration import IsoDuration
+from control_plane.domain.identifiers import is_clean
 
 MAX_SNAPSHOT_IDS: Final = 1_000
 MAX_RETENTION_DAYS: Final = 36_500
@@ -30,8 +30,6 @@ MAX_EQUAL: Final = 100
 DEFAULT_RETAIN_LAST: Final = 5
 DEFAULT_MAX_SNAPSHOT_AGE: Final = timedelta(days=7)
 DEFAULT_ORPHAN_AGE: Final = timedelta(days=3)
-ORPHAN_AGE_FLOOR: Final = timedelta(hours=24)
-"""No younger file is ever taken for an orphan: a writer may not have committed it yet."""
 DEFAULT_MAX_ORPHAN_FILES: Final = 100_000
 DEFAULT_MAX_SHARE_OF_TABLE: Final = 0.2
 
@@ -43,6 +41,24 @@ class PrefixMismatchMode(StrEnum):
 
     ERROR = "ERROR"
     IGNORE = "IGNORE"
+
+
+def _no_deletion(value: Any) -> Any:
+    if value == "DELETE":
+        raise ValueError(
+            "DELETE is not offered: a scheme or authority that is only written differently would cost live files; "
+            "name what means the same in equalSchemes and equalAuthorities"
+        )
+    return value
+
+
+def _is_plain_location(text: str) -> bool:
+    """Whether the location says what it means: it can be held against the table's by comparing its steps."""
+    scheme, separator, rest = text.rpartition("://")
+    if not is_clean(text) or (separator and not scheme) or any(character in text for character in "*?#%\\"):
+        return False
+    steps = rest.rstrip("/").split("/")
+    return all(step not in (".", "..") for step in steps) and all(steps[1:])
 
 
 class ExpireSnapshotsConfig(Document):
@@ -63,7 +79,7 @@ class ExpireSnapshotsConfig(Document):
         return max(age, floor)
 
     def _broken_rules(self, info: ValidationInfo) -> Iterator[Broken]:
-        floor = floor_of(info, SNAPSHOT_AGE_FLOOR)
+        floor = floors_of(info).snapshot_age
         if self.max_snapshot_age and self.max_snapshot_age.length < floor:
             yield "maxSnapshotAge", f"{self.max_snapshot_age} is below this deployment's floor of {floor}"
         if twice := repeated(self.expire_snapshot_ids):
@@ -83,25 +99,36 @@ class OrphanCleanupConfig(Document):
     retention_period_in_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] | None = None
     older_than: IsoDuration | None = None
     location: Annotated[str, Field(min_length=1, max_length=4_096)] | None = None
-    prefix_mismatch_mode: Annotated[PrefixMismatchMode, Field(strict=False)] | None = None
+    prefix_mismatch_mode: Annotated[
+        Annotated[PrefixMismatchMode, Field(strict=False)] | None, BeforeValidator(_no_deletion)
+    ] = None
     equal_schemes: Annotated[dict[_Word, _Word], Field(max_length=MAX_EQUAL)] = Field(default_factory=dict)
     equal_authorities: Annotated[dict[_Word, _Word], Field(max_length=MAX_EQUAL)] = Field(default_factory=dict)
     max_files: PositiveInt32 | None = None
     max_bytes: PositiveInt64 | None = None
     max_share_of_table: Annotated[float, Field(gt=0, le=1)] | None = None
 
-    @property
-    def effective_age(self) -> timedelta:
-        """The age above which an unreferenced file may go."""
+    def effective_age(self, *, floor: timedelta) -> timedelta:
+        """The age above which an unreferenced file may go; never below the deployment's floor: a writer may not have
+        committed it yet.
+        """
         age = DEFAULT_ORPHAN_AGE
         if self.retention_period_in_days is not None:
             age = timedelta(days=self.retention_period_in_days)
         if self.older_than is not None:
             age = self.older_than.length
-        return max(age, ORPHAN_AGE_FLOOR)
+        return max(age, floor)
 
     def _broken_rules(self, info: ValidationInfo) -> Iterator[Broken]:
         if self.retention_period_in_days is not None and self.older_than is not None:
             yield "olderThan", "says the same as retentionPeriodInDays; unset one of them"
-        if self.older_than is not None and self.older_than.length < ORPHAN_AGE_FLOOR:
-            yield "olderThan", f"{self.older_than} is below the floor of {ORPHAN_AGE_FLOOR}"
+        floor = floors_of(info).orphan_age
+        if self.older_than is not None and self.older_than.length < floor:
+            yield "olderThan", f"{self.older_than} is below this deployment's floor of {floor}"
+        if self.retention_period_in_days is not None and timedelta(days=self.retention_period_in_days) < floor:
+            yield (
+                "retentionPeriodInDays",
+                f"{self.retention_period_in_days} is below this deployment's floor of {floor}",
+            )
+        if self.location is not None and not _is_plain_location(self.location):
+            yield "location", "must be a plain location: no `.` or `..` or empty steps, no `*`, `?`, `#` or `%`"

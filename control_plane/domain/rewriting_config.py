@@ -150,8 +150,17 @@ class RewritePositionDeletesConfig(Document):
             yield "filter", "narrows what rewriteAll takes as a whole; unset one of them"
 
 
+class PartitionSummary(Document):
+    """What a manifest says of one partition field; bounds as Iceberg writes values in JSON."""
+
+    contains_null: bool | None = None
+    contains_nan: bool | None = None
+    lower_bound: Annotated[str, Field(max_length=4_096)] | None = None
+    upper_bound: Annotated[str, Field(max_length=4_096)] | None = None
+
+
 class RewriteIf(Document):
-    """Which manifests are worth rewriting; every set field must hold."""
+    """Which manifests are rewritten, by the fields of Iceberg's ManifestFile; every set field must be equal."""
 
     path: Annotated[str, Field(min_length=1, max_length=4_096)] | None = None
     length: Annotated[Int64, Field(ge=0)] | None = None
@@ -163,6 +172,11 @@ class RewriteIf(Document):
     added_files_count: Annotated[Int32, Field(ge=0)] | None = None
     existing_files_count: Annotated[Int32, Field(ge=0)] | None = None
     deleted_files_count: Annotated[Int32, Field(ge=0)] | None = None
+    added_rows_count: Annotated[Int64, Field(ge=0)] | None = None
+    existing_rows_count: Annotated[Int64, Field(ge=0)] | None = None
+    deleted_rows_count: Annotated[Int64, Field(ge=0)] | None = None
+    first_row_id: Annotated[Int64, Field(ge=0)] | None = None
+    partition_summaries: Annotated[tuple[PartitionSummary, ...], Field(strict=False, max_length=MAX_COLUMNS)] = ()
 
 
 class RewriteManifestsConfig(Document):

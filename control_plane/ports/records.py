@@ -48,6 +48,11 @@ class PolicyStore(Protocol):
     async def get(self, name: PolicyName) -> Policy:
         """Raises PolicyNotFound."""
 
+    async def generation(self, name: PolicyName, generation: int) -> Policy:
+        """The policy as it was when this generation began, without an etag unless it is the current one; of a policy
+        that was deleted, its last life. Raises PolicyNotFound.
+        """
+
     async def list(self, *, after: PolicyName | None, limit: int) -> Sequence[Policy]:
         """By name, at most `limit`, those after `after`."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4, uuid5
 
 from control_plane.domain.charges import NOTHING_SPENT, BudgetState, estimate
 from control_plane.domain.debt import benefit_of, virtual_deadline
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType, PolicyName, RunId, TriggerId
 from control_plane.domain.operation import Operation
 from control_plane.domain.policy import Policy
@@ -42,37 +43,44 @@ class _Account:
 
 @dataclass(slots=True)
 class Pass:
-    """One pass of the scheduler: everything that was due when it began, in as many transactions as it takes."""
+    """One pass of the scheduler: everything that was due when it began, in as many transactions as it takes.
 
+    What it charged counts in memory, whether or not its transactions could be stored: budgets are rather kept than
+    exceeded.
+    """
+
+    term: int
     trigger_id: UUID = field(default_factory=uuid4)
-    accounts: dict[PolicyName, _Account] = field(default_factory=dict)
+    decided: int = 0
+    fired: int = 0
+    spent: dict[PolicyName, _Account] = field(default_factory=dict)
+    spent_in_hour: dict[PolicyName, _Account] = field(default_factory=dict)
+
+    def unknown(self, policies: Iterable[PolicyName]) -> list[PolicyName]:
+        """Those of which this pass does not know yet what they were charged before it."""
+        return [policy for policy in policies if policy not in self.spent_in_hour]
+
+    def know(self, policies: Iterable[PolicyName], before: Mapping[PolicyName, Spent]) -> None:
+        for policy in policies:
+            self.spent_in_hour.setdefault(policy, _Account(before.get(policy, NOTHING_SPENT)))
 
 
 class Admission:
-    """One transaction's worth of a pass. `spent` is what its policies were charged in the hour before it."""
+    """One transaction's worth of a pass."""
 
-    def __init__(
-        self,
-        of: Pass,
-        *,
-        now: datetime,
-        rules: SchedulingRules,
-        snapshot_age_floor: timedelta,
-        spent: Mapping[PolicyName, Spent],
-    ) -> None:
-        self._pass = of
+    def __init__(self, current: Pass, *, now: datetime, rules: SchedulingRules, snapshot_age_floor: timedelta) -> None:
+        self._pass = current
         self._now = now
         self._rules = rules
         self._snapshot_age_floor = snapshot_age_floor
-        self._hour = {policy: _Account(before) for policy, before in spent.items()}
         self._planned: dict[tuple[PolicyName, OperationType], Operation] = {}
 
     def budget(self, policy: Policy, facts: SlotFacts, cost: Charge) -> BudgetState:
         """What is left of the budget of the policy, for one more operation."""
         if policy.spec.budget is None:
             return BudgetState(estimate=cost)
-        this_pass = self._pass.accounts.get(policy.name, _Account())
-        this_hour = self._hour.get(policy.name, _Account())
+        this_pass = self._pass.spent.get(policy.name, _Account())
+        this_hour = self._pass.spent_in_hour.get(policy.name, _Account())
         key = facts.target.table_key
         return BudgetState(
             this_pass=this_pass.spent,
@@ -80,7 +88,7 @@ class Admission:
             estimate=cost,
             table_counted_in_pass=key in this_pass.tables,
             # A table of an earlier pass counts again: it was told in a number, not by its name.
-            table_counted_in_hour=key in this_hour.tables or key in this_pass.tables,
+            table_counted_in_hour=key in this_hour.tables,
         )
 
     def cost(self, facts: SlotFacts) -> Charge:
@@ -90,7 +98,7 @@ class Admission:
         """Count it. None if the policy has no budget, and nothing needs to be kept of it."""
         if policy.spec.budget is None:
             return None
-        for accounts in (self._pass.accounts, self._hour):
+        for accounts in (self._pass.spent, self._pass.spent_in_hour):
             accounts.setdefault(policy.name, _Account()).charge(facts.target.table_key, cost)
         return cost
 
@@ -134,7 +142,7 @@ class Admission:
                 facts.target.type,
                 Request(trigger, RunId(""), SCHEDULER),
                 now=self._now,
-                snapshot_age_floor=self._snapshot_age_floor,
+                floors=self._floors,
             )
         return self._planned[key]
 

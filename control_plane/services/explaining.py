@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import uuid4
 
 from control_plane.domain.catalog import Table, TableState
 from control_plane.domain.errors import TableNotFound
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType, RunId, TableName, TriggerId
 from control_plane.domain.policy import Policy
 from control_plane.domain.resolution import Resolution
@@ -56,12 +57,12 @@ class ExplainingService:
         governing: GoverningPolicies,
         *,
         rules: SchedulingRules,
-        snapshot_age_floor: timedelta,
+        floors: Floors,
     ) -> None:
         self._store = store
         self._governing = governing
         self._rules = rules
-        self._snapshot_age_floor = snapshot_age_floor
+        self._floors = floors
 
     async def explain(self, name: TableName, *, types: Sequence[OperationType] = ()) -> Sequence[Explained]:
         """In the order of a run; SHADOW policies have an answer of their own where there are any.
@@ -124,7 +125,7 @@ class ExplainingService:
                     each.type,
                     request,
                     now=now,
-                    snapshot_age_floor=self._snapshot_age_floor,
+                    floors=self._floors,
                 )
         words: Mapping[OperationId, Sequence[str]] = {}
         if queued:

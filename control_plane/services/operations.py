@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from control_plane.domain import decisions
 from control_plane.domain.errors import EtagMismatch, OperationNotFinished, OperationNotRetryable, PolicyDisabled
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, RunId, TriggerId
 from control_plane.domain.operation import Attempt, Change, Operation, OperationState, Progress
 from control_plane.ports.operations import Cursor, OperationEvent, OperationFilter
@@ -49,9 +50,9 @@ class WatchUpdate:
 
 
 class OperationsService:
-    def __init__(self, store: Store, *, snapshot_age_floor: timedelta) -> None:
+    def __init__(self, store: Store, *, floors: Floors) -> None:
         self._store = store
-        self._snapshot_age_floor = snapshot_age_floor
+        self._floors = floors
 
     async def get(self, operation_id: OperationId) -> OperationView:
         operation = await self._store.operations.get(operation_id)
@@ -108,7 +109,7 @@ class OperationsService:
             )
         request = Request(TriggerId(str(uuid4())), RunId(str(uuid4())), by, traceparent, retry_of=operation_id)
         now = await self._store.now()
-        again = new_operation(table, policy, done.type, request, now=now, snapshot_age_floor=self._snapshot_age_floor)
+        again = new_operation(table, policy, done.type, request, now=now, floors=self._floors)
         await self._store.operations.enqueue([again])
         return (await self._views([again]))[0]
 

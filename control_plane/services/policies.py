@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, Final
 
 from control_plane.domain.errors import EtagMismatch, FieldViolation, InvalidArgument
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import PolicyName
 from control_plane.domain.policy import Policy, changes_what_it_does, validate_policy
 from control_plane.domain.policy_update import updated_document
@@ -20,18 +20,21 @@ _TRIES: Final = 5
 class PolicyService:
     """Every policy that is stored was valid under this deployment's floors when it was written."""
 
-    def __init__(self, store: Store, *, snapshot_age_floor: timedelta) -> None:
+    def __init__(self, store: Store, *, floors: Floors) -> None:
         self._store = store
-        self._snapshot_age_floor = snapshot_age_floor
+        self._floors = floors
 
     async def create(self, document: Mapping[str, Any]) -> Policy:
         """Raises InvalidArgument with every field that is wrong, PolicyExists."""
-        spec = validate_policy(document, snapshot_age_floor=self._snapshot_age_floor)
+        spec = validate_policy(document, floors=self._floors)
         now = await self._store.now()
-        return await self._store.policies.create(Policy(spec, 1, _new_etag(), create_time=now, update_time=now))
+        return await self._store.policies.create(Policy(spec, 1, new_etag(), create_time=now, update_time=now))
 
-    async def get(self, name: PolicyName) -> Policy:
-        return await self._store.policies.get(name)
+    async def get(self, name: PolicyName, *, generation: int = 0) -> Policy:
+        """As it is now, or as it was when a generation began. Raises PolicyNotFound."""
+        if not generation:
+            return await self._store.policies.get(name)
+        return await self._store.policies.generation(name, generation)
 
     async def list(self, *, after: PolicyName | None, limit: int) -> Sequence[Policy]:
         return await self._store.policies.list(after=after, limit=limit)
@@ -61,7 +64,7 @@ class PolicyService:
 
     async def _replace(self, current: Policy, changes: Mapping[str, Any], paths: Sequence[str]) -> Policy:
         document = updated_document(current.spec.document, changes, paths=paths)
-        spec = validate_policy(document, snapshot_age_floor=self._snapshot_age_floor)
+        spec = validate_policy(document, floors=self._floors)
         if spec == current.spec:
             return current
         rises = changes_what_it_does(current.spec, spec)
@@ -69,7 +72,7 @@ class PolicyService:
             current,
             spec=spec,
             generation=current.generation + rises,
-            etag=_new_etag(),
+            etag=new_etag(),
             update_time=await self._store.now(),
         )
         return await self._store.policies.update(changed, etag=current.etag)
@@ -82,5 +85,5 @@ def _name_of(document: Mapping[str, Any]) -> PolicyName:
     return PolicyName(name)
 
 
-def _new_etag() -> str:
+def new_etag() -> str:
     return secrets.token_hex(8)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
 import structlog
 
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType
 from control_plane.domain.scheduling import Settled, SlotFacts, Term
 from control_plane.domain.scheduling_rules import SchedulingRules
@@ -33,20 +34,13 @@ _SHORTEST_PAUSE: Final = timedelta(milliseconds=5)
 _LOCKED_PAUSE: Final = timedelta(milliseconds=500)
 """What is due was locked by somebody who changes it."""
 _STAMP_EVERY: Final = timedelta(seconds=1)
-_MOST: Final = 500
-_FEWEST: Final = 20
-_WANTED_SECONDS: Final = 0.15
-"""How long a scheduling transaction should take; an election waits for it, and so do the calls of this process."""
+_SET: Final = 100
+"""Targets in one transaction: an election waits for it, and the calls of this process for each step of it."""
+_AT_A_TIME: Final = 2
 _BREATH: Final = 10
 """After so many decisions others get their turn on the loop."""
 _CHANGED_PAUSE: Final = timedelta(seconds=1)
 _BROKEN_PAUSE: Final = timedelta(minutes=1)
-
-
-@dataclass(slots=True)
-class _Counts:
-    decided: int = 0
-    fired: int = 0
 
 
 class Scheduler:
@@ -61,7 +55,7 @@ class Scheduler:
         discovery: DiscoveryService,
         *,
         rules: SchedulingRules,
-        snapshot_age_floor: timedelta,
+        floors: Floors,
         enabled: bool = True,
     ) -> None:
         self._store = store
@@ -70,11 +64,11 @@ class Scheduler:
         self._resolving = resolving
         self._discovery = discovery
         self._rules = rules
-        self._snapshot_age_floor = snapshot_age_floor
+        self._floors = floors
         self._enabled = enabled
-        self._limit = _MOST // 5
         self._pass: Pass | None = None
-        self._counts = _Counts()
+        self._backlog = False
+        """More is due than one set."""
         self._stamped = 0.0
 
     async def step(self, term: Term) -> timedelta:
@@ -104,37 +98,45 @@ class Scheduler:
         return min(max(left, _SHORTEST_PAUSE if left > NOTHING else _LOCKED_PAUSE), _LONGEST_PAUSE)
 
     async def _decide(self, term: Term) -> bool:
-        """Decide a set of what is due. Whether there may be more."""
+        """Decide some sets of what is due. Whether there may be more."""
         due = await self._store.scheduling.next_due()
         if due is None or due > await self._store.now():
             return False
         governance = await self._governing.current()
-        began = self._clock.monotonic()
+        if self._pass is None or self._pass.term != term.number:
+            self._pass = Pass(term.number)
+        # While the database stores one set, another is decided: sets are disjoint, since what is due is locked.
+        sets = _AT_A_TIME if self._backlog else 1
+        async with asyncio.TaskGroup() as tasks:
+            deciding = [tasks.create_task(self._decide_set(governance, self._pass, term)) for _ in range(sets)]
+        found = [await done for done in deciding]
+        self._backlog = _SET in found
+        if not self._backlog:
+            self._end_pass(term)
+        return self._backlog
+
+    async def _decide_set(self, governance: Governance, current: Pass, term: Term) -> int:
+        """How many targets were due."""
         async with self._store.scheduling.in_term(term) as now:
-            found = await self._store.scheduling.due(limit=self._limit)
-            settled = await self._settled(found, governance, now, term) if found else ()
+            found = await self._store.scheduling.due(limit=_SET)
+            settled = await self._settled(found, governance, current, now, term) if found else ()
             await self._store.scheduling.settle(settled)
-        if any(one.operation is not None for one in settled):
+        fired = sum(one.operation is not None for one in settled)
+        if fired:
             self._store.hints.give("operations")
             self._store.hints.give("events")
-        more = len(found) == self._limit
-        self._adapt(self._clock.monotonic() - began, len(found))
-        self._count(settled, term, ends=not more)
-        return more
+        current.decided += sum(bool(one.decisions) for one in settled)
+        current.fired += fired
+        return len(found)
 
     async def _settled(
-        self, found: Sequence[SlotFacts], governance: Governance, now: datetime, term: Term
+        self, found: Sequence[SlotFacts], governance: Governance, current: Pass, now: datetime, term: Term
     ) -> Sequence[Settled]:
-        names = budgeted(governance.of(facts.target) for facts in found)
-        since = now - self._rules.budget_window
-        self._pass = self._pass or Pass()
-        admission = Admission(
-            self._pass,
-            now=now,
-            rules=self._rules,
-            snapshot_age_floor=self._snapshot_age_floor,
-            spent=await self._store.scheduling.spent(names, since=since) if names else {},
-        )
+        names = current.unknown(budgeted(governance.of(facts.target) for facts in found))
+        if names:
+            since = now - self._rules.budget_window
+            current.know(names, await self._store.scheduling.spent(names, since=since))
+        admission = Admission(current, now=now, rules=self._rules, snapshot_age_floor=self._snapshot_age_floor)
         settled: list[Settled] = []
         open_now: dict[tuple[str, OperationType], OperationId] = {}
         for number, facts in enumerate(found):
@@ -149,6 +151,11 @@ class Scheduler:
                 open_now[key] = one.operation.id
             settled.append(one)
         return settled
+
+    def _end_pass(self, term: Term) -> None:
+        ended, self._pass = self._pass, None
+        if ended is not None and ended.decided:
+            logger.info("pass.completed", term=term.number, decided=ended.decided, fired=ended.fired)
 
     def _one(
         self, facts: SlotFacts, governance: Governance, admission: Admission, now: datetime, term: Term
@@ -178,19 +185,3 @@ class Scheduler:
             self._discovery.inspect_soon(facts.table.name)
         charge = admission.charge(policy, facts, cost) if operation is not None else None
         return Settled(judgement.target, judgement.decisions, operation, charge)
-
-    def _adapt(self, took: float, found: int) -> None:
-        """As many in a set as can be decided in the time that a set may take."""
-        if not found or took <= 0:
-            return
-        fits = int(found * _WANTED_SECONDS / took)
-        self._limit = min(max(fits, _FEWEST), _MOST, self._limit * 2)
-
-    def _count(self, settled: Sequence[Settled], term: Term, *, ends: bool) -> None:
-        self._counts.decided += sum(bool(one.decisions) for one in settled)
-        self._counts.fired += sum(one.operation is not None for one in settled)
-        if not ends:
-            return
-        if self._counts.decided:
-            logger.info("pass.completed", term=term.number, decided=self._counts.decided, fired=self._counts.fired)
-        self._counts, self._pass = _Counts(), None

@@ -19,6 +19,7 @@ from control_plane.domain.errors import (
     PolicyDisabled,
     TableNotFound,
 )
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType, PolicyName, RunId, TableName, TriggerId
 from control_plane.domain.observation import LoadedTable, ObservationError, ObservationKind, ObservationRequest
 from control_plane.domain.operation import Operation
@@ -79,10 +80,10 @@ class TriggeringService:
     or a pause.
     """
 
-    def __init__(self, store: Store, observing: ObservingService, *, snapshot_age_floor: timedelta) -> None:
+    def __init__(self, store: Store, observing: ObservingService, *, floors: Floors) -> None:
         self._store = store
         self._observing = observing
-        self._snapshot_age_floor = snapshot_age_floor
+        self._floors = floors
 
     async def resolve(self, name: TableName, *, traceparent: str = "") -> Table:
         """The table of that name; one that is not known yet is looked up in its catalog.
@@ -124,7 +125,7 @@ class TriggeringService:
             now = await self._store.now()
         request = Request(TriggerId(str(uuid4())), RunId(str(uuid4())), by, traceparent)
         operations = [
-            new_operation(table, chosen[kind], kind, request, now=now, snapshot_age_floor=self._snapshot_age_floor)
+            new_operation(table, chosen[kind], kind, request, now=now, floors=self._floors)
             for kind in sorted(chosen, key=lambda kind: kind.order)
         ]
         return Plan(request.trigger_id, request.run_id, table.name, operations)
@@ -152,7 +153,7 @@ def new_operation(
     request: Request,
     *,
     now: datetime,
-    snapshot_age_floor: timedelta,
+    floors: Floors,
 ) -> Operation:
     """A QUEUED operation of `policy` on `table`, planned at `now`: its relative ages are absolute from here on."""
     return Operation(
@@ -163,7 +164,7 @@ def new_operation(
         location=table.location,
         policy=policy.spec.name,
         policy_generation=policy.generation,
-        action=plan_action(policy, kind, now=now, snapshot_age_floor=snapshot_age_floor),
+        action=plan_action(policy, kind, now=now, floors=floors),
         trigger_id=request.trigger_id,
         run_id=request.run_id,
         requested_by=request.by,

@@ -104,6 +104,32 @@ async def test_a_policy_may_be_made_again_after_its_end(any_store: Store) -> Non
     assert await any_store.policies.create(again) == again
 
 
+async def test_the_generations_of_a_policy_are_kept_until_another_takes_its_name(any_store: Store) -> None:
+    first = await any_store.policies.create(factories.policy(priority=1))
+    second = await any_store.policies.update(
+        replace(factories.policy(priority=2), create_time=first.create_time, generation=2, etag="2"), etag=first.etag
+    )
+    await any_store.policies.update(
+        replace(factories.policy(priority=2, description="d"), create_time=first.create_time, generation=2, etag="3"),
+        etag="2",
+    )
+
+    old = await any_store.policies.generation(first.name, 1)
+    current = await any_store.policies.generation(first.name, 2)
+    assert (old.spec, old.generation, old.etag, old.create_time) == (first.spec, 1, "", first.create_time)
+    assert (current.etag, current.spec.description) == ("3", "d")
+    for unknown in ((first.name, 3), (PolicyName("none"), 1)):
+        with pytest.raises(PolicyNotFound):
+            await any_store.policies.generation(*unknown)
+
+    await any_store.policies.delete(first.name, etag=None)
+    assert (await any_store.policies.generation(first.name, 2)).spec == second.spec
+    again = await any_store.policies.create(factories.policy(priority=3))
+    assert await any_store.policies.generation(first.name, 1) == again
+    with pytest.raises(PolicyNotFound):
+        await any_store.policies.generation(first.name, 2)
+
+
 async def test_policies_are_listed_by_name(any_store: Store) -> None:
     for name in ("c", "a-b", "ab", "a", "b"):
         await any_store.policies.create(factories.policy(name, enabled=name != "b"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.domain.document import Document
+from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationType, TableName
 from control_plane.domain.policy import Policy, PolicySpec, validate_policy
 from control_plane.domain.removal_config import ExpireSnapshotsConfig
@@ -18,7 +19,7 @@ from control_plane.domain.rewriting_config import RewriteDataFilesConfig
 from control_plane.rpc.convert.policies import policy_to_proto, spec_from_proto
 from floe.v1 import policy_pb2 as pb
 
-FLOOR = timedelta(hours=1)
+FLOORS = Floors()
 TIMES = st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
 
 int32 = st.integers(1, 2**31 - 1)
@@ -104,7 +105,7 @@ def test_proto_to_domain_to_proto_is_the_identity(
     message.create_time.FromDatetime(create_time)
     message.update_time.FromDatetime(update_time)
 
-    spec = validate_policy(spec_from_proto(message), snapshot_age_floor=FLOOR)
+    spec = validate_policy(spec_from_proto(message), floors=FLOORS)
     policy = Policy(spec, generation=generation, etag=etag, create_time=create_time, update_time=update_time)
 
     assert policy_to_proto(policy) == message
@@ -113,7 +114,7 @@ def test_proto_to_domain_to_proto_is_the_identity(
 @given(messages)
 def test_the_stored_document_is_the_written_one(message: pb.Policy) -> None:
     written = spec_from_proto(message)
-    spec = validate_policy(written, snapshot_age_floor=FLOOR)
+    spec = validate_policy(written, floors=FLOORS)
 
     stored = json.loads(json.dumps(spec.document))
 

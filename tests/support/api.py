@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -149,9 +149,11 @@ async def know_table(api: Api, name: TableName = ORDERS) -> Table:
     return table
 
 
-async def attach_executor(api: Api, *, slots: int = 2) -> Executor:
+async def attach_executor(
+    api: Api, *, slots: int = 2, types: Sequence[OperationType] = tuple(OperationType)
+) -> Executor:
     now = await api.store.now()
-    capabilities = Capabilities("spark", "4.1", list(OperationType), slots, 4, [kind.value for kind in ObservationKind])
+    capabilities = Capabilities("spark", "4.1", types, slots, 4, [kind.value for kind in ObservationKind])
     executor = Executor(ExecutorId(str(uuid4())), "host", "0.1", capabilities, now, now, SessionId(str(uuid4())), None)
     return await api.store.executors.attach(executor)
 

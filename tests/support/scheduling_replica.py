@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from control_plane.domain.catalog import Table
 from control_plane.domain.discovery_rules import DiscoveryRules
+from control_plane.domain.floors import Floors
 from control_plane.domain.health import HealthMetrics
 from control_plane.domain.identifiers import ReplicaId, TableName, TableUuid
 from control_plane.domain.observation import Answer, LoadedTable, Measurements, Observation
@@ -66,7 +67,7 @@ class Replica:
             ResolvingService(self.store, governing),
             self.discovery,
             rules=self.rules,
-            snapshot_age_floor=timedelta(hours=1),
+            floors=Floors(),
             enabled=self.enabled,
         )
         self.leadership = Leadership(self.store, self.clock, replica=ReplicaId(self.name))

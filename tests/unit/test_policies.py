@@ -8,10 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from control_plane.domain.errors import InvalidArgument
+from control_plane.domain.floors import NO_FLOORS, Floors
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.policy import PolicySpec, changes_what_it_does, validate_policy
 
 FLOOR = timedelta(hours=1)
+FLOORS = Floors(snapshot_age=FLOOR)
 
 EVERYTHING: dict[str, Any] = {
     "name": "nightly-2",
@@ -50,7 +52,7 @@ MINIMAL: dict[str, Any] = {"name": "p", "tablePattern": "*"}
 
 
 def accept(document: dict[str, Any]) -> PolicySpec:
-    return validate_policy(document, snapshot_age_floor=FLOOR)
+    return validate_policy(document, floors=FLOORS)
 
 
 def refuse(document: dict[str, Any]) -> dict[str, str]:
@@ -295,7 +297,7 @@ def test_sort_may_use_the_tables_own_order() -> None:
 def test_the_floor_is_the_deployments() -> None:
     document = MINIMAL | {"expireSnapshots": {"maxSnapshotAge": "PT1M"}}
 
-    assert validate_policy(document, snapshot_age_floor=timedelta(0)).document == document
+    assert validate_policy(document, floors=NO_FLOORS).document == document
     assert "floor of 1:00:00" in refuse(document)["expireSnapshots.maxSnapshotAge"]
 
 

@@ -57,6 +57,10 @@ _METRICS = frozenset(
 )
 
 
+# What an assignment can say.
+_HANDED_OUT = frozenset({OperationType.REWRITE_DATA_FILES, OperationType.EXPIRE_SNAPSHOTS})
+
+
 def lease_from_proto(lease: pb.Lease) -> Lease:
     return Lease(OperationId(lease.operation_id), lease.epoch, lease.token)
 
@@ -71,8 +75,8 @@ def hello_from_proto(hello: pb.Hello) -> Hello:
         raise InvalidArgument(
             [FieldViolation("hello", "needs an executor id, 0 to 1,000 slots and at most 1,000 leases")]
         )
-    # Types of a newer executor that this control plane does not know are none of its business.
-    types = [OperationType(name) for name in can.operation_types if name in OperationType.__members__]
+    # What a newer executor can do beyond that is none of this control plane's business.
+    types = [kind for kind in OperationType if kind in _HANDED_OUT and kind in can.operation_types]
     return Hello(
         protocol=hello.protocol_version,
         executor=ExecutorId(text(hello.executor_id, 64)),

@@ -41,7 +41,7 @@ def _written(field: FieldDescriptor, value: Any) -> Any:
     """One set field as it stands in the document."""
     if isinstance(value, Mapping):
         return {key: _content(content) for key, content in value.items()}
-    return list(value) if field.is_repeated else _content(value)
+    return [_content(each) for each in value] if field.is_repeated else _content(value)
 
 
 def _content(value: Any) -> Any:

@@ -39,6 +39,9 @@ class MemoryPolicies:
             if policy.name in state.policies:
                 raise PolicyExists(policy.name)
             state.policies[policy.name] = policy
+            for kept in [kept for kept in state.policy_generations if kept[0] == policy.name]:
+                del state.policy_generations[kept]
+            state.policy_generations[policy.name, policy.generation] = policy
             self._note(state, policy)
             return policy
 
@@ -47,6 +50,15 @@ class MemoryPolicies:
             if name not in state.policies:
                 raise PolicyNotFound(name)
             return state.policies[name]
+
+    async def generation(self, name: PolicyName, generation: int) -> Policy:
+        async with self._memory.step() as state:
+            current = state.policies.get(name)
+            if current is not None and current.generation == generation:
+                return current
+            if (name, generation) not in state.policy_generations:
+                raise PolicyNotFound(name, generation=generation)
+            return replace(state.policy_generations[name, generation], etag="")
 
     async def list(self, *, after: PolicyName | None, limit: int) -> Sequence[Policy]:
         async with self._memory.step() as state:
@@ -67,6 +79,7 @@ class MemoryPolicies:
             await self._check(policy.name, etag)
             before = state.policies[policy.name]
             state.policies[policy.name] = policy
+            state.policy_generations.setdefault((policy.name, policy.generation), policy)
             if policy.generation > before.generation:
                 self._note(state, before, policy)
             return policy

@@ -78,6 +78,8 @@ class State:
     transaction: int = 0
     """The number of the current or last one; orders the events."""
     policies: dict[PolicyName, Policy] = field(default_factory=dict)
+    policy_generations: dict[tuple[PolicyName, int], Policy] = field(default_factory=dict)
+    """Of the newest life of each name."""
     catalogs: dict[CatalogName, Catalog] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     reports: dict[TableKey, tuple[KeptReport, ...]] = field(default_factory=dict)

@@ -16,6 +16,12 @@ from control_plane.ports.records import Enabled
 from control_plane.store.postgres.database import Database
 
 _GET: Final = "SELECT * FROM policies WHERE name = $1"
+# Of the newest life of that name: a policy that was deleted and made again begins at generation 1.
+_GENERATION: Final = """
+SELECT name, create_time, generation, spec, time FROM policy_generations
+WHERE name = $1 AND generation = $2
+  AND create_time = (SELECT max(create_time) FROM policy_generations WHERE name = $1)
+"""
 _FIRST_PAGE: Final = "SELECT * FROM policies ORDER BY name LIMIT $1"
 _NEXT_PAGE: Final = "SELECT * FROM policies WHERE name > $2 ORDER BY name LIMIT $1"
 # One row without a name if there is none: the time is always wanted.
@@ -89,6 +95,17 @@ class PostgresPolicies:
         if row is None:
             raise PolicyNotFound(name)
         return _policy(row)
+
+    async def generation(self, name: PolicyName, generation: int) -> Policy:
+        current = await self._database.fetchrow(_GET, name)
+        if current is not None and current["generation"] == generation:
+            return _policy(current)
+        row = await self._database.fetchrow(_GENERATION, name, generation)
+        if row is None:
+            raise PolicyNotFound(name, generation=generation)
+        return Policy(
+            _spec(row["spec"]), row["generation"], "", create_time=row["create_time"], update_time=row["time"]
+        )
 
     async def list(self, *, after: PolicyName | None, limit: int) -> Sequence[Policy]:
         if after is None:

@@ -4,11 +4,13 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from floe.v1 import operation_pb2 as _operation_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1162,8 +1164,51 @@ class RewriteManifestsConfig(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class PartitionSummary(_message.Message):
+        """What a manifest says of one partition field; bounds as Iceberg writes values in JSON."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CONTAINS_NULL_FIELD_NUMBER: _builtins.int
+        CONTAINS_NAN_FIELD_NUMBER: _builtins.int
+        LOWER_BOUND_FIELD_NUMBER: _builtins.int
+        UPPER_BOUND_FIELD_NUMBER: _builtins.int
+        contains_null: _builtins.bool
+        contains_nan: _builtins.bool
+        lower_bound: _builtins.str
+        upper_bound: _builtins.str
+        def __init__(
+            self,
+            *,
+            contains_null: _builtins.bool | None = ...,
+            contains_nan: _builtins.bool | None = ...,
+            lower_bound: _builtins.str | None = ...,
+            upper_bound: _builtins.str | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_contains_nan", b"_contains_nan", "_contains_null", b"_contains_null", "_lower_bound", b"_lower_bound", "_upper_bound", b"_upper_bound", "contains_nan", b"contains_nan", "contains_null", b"contains_null", "lower_bound", b"lower_bound", "upper_bound", b"upper_bound"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_contains_nan", b"_contains_nan", "_contains_null", b"_contains_null", "_lower_bound", b"_lower_bound", "_upper_bound", b"_upper_bound", "contains_nan", b"contains_nan", "contains_null", b"contains_null", "lower_bound", b"lower_bound", "upper_bound", b"upper_bound"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__contains_nan: _TypeAlias = _typing.Literal["contains_nan"]  # noqa: Y015
+        _WhichOneofArgType__contains_nan: _TypeAlias = _typing.Literal["_contains_nan", b"_contains_nan"]  # noqa: Y015
+        _WhichOneofReturnType__contains_null: _TypeAlias = _typing.Literal["contains_null"]  # noqa: Y015
+        _WhichOneofArgType__contains_null: _TypeAlias = _typing.Literal["_contains_null", b"_contains_null"]  # noqa: Y015
+        _WhichOneofReturnType__lower_bound: _TypeAlias = _typing.Literal["lower_bound"]  # noqa: Y015
+        _WhichOneofArgType__lower_bound: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound"]  # noqa: Y015
+        _WhichOneofReturnType__upper_bound: _TypeAlias = _typing.Literal["upper_bound"]  # noqa: Y015
+        _WhichOneofArgType__upper_bound: _TypeAlias = _typing.Literal["_upper_bound", b"_upper_bound"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__contains_nan) -> _WhichOneofReturnType__contains_nan | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__contains_null) -> _WhichOneofReturnType__contains_null | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__lower_bound) -> _WhichOneofReturnType__lower_bound | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__upper_bound) -> _WhichOneofReturnType__upper_bound | None: ...
+
+    @_typing.final
     class RewriteIf(_message.Message):
-        """Which manifests; every set field must hold."""
+        """Which manifests, by the fields of Iceberg's ManifestFile; every set field must be equal."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1177,6 +1222,11 @@ class RewriteManifestsConfig(_message.Message):
         ADDED_FILES_COUNT_FIELD_NUMBER: _builtins.int
         EXISTING_FILES_COUNT_FIELD_NUMBER: _builtins.int
         DELETED_FILES_COUNT_FIELD_NUMBER: _builtins.int
+        ADDED_ROWS_COUNT_FIELD_NUMBER: _builtins.int
+        EXISTING_ROWS_COUNT_FIELD_NUMBER: _builtins.int
+        DELETED_ROWS_COUNT_FIELD_NUMBER: _builtins.int
+        FIRST_ROW_ID_FIELD_NUMBER: _builtins.int
+        PARTITION_SUMMARIES_FIELD_NUMBER: _builtins.int
         path: _builtins.str
         length: _builtins.int
         """Bytes."""
@@ -1189,6 +1239,14 @@ class RewriteManifestsConfig(_message.Message):
         added_files_count: _builtins.int
         existing_files_count: _builtins.int
         deleted_files_count: _builtins.int
+        added_rows_count: _builtins.int
+        existing_rows_count: _builtins.int
+        deleted_rows_count: _builtins.int
+        first_row_id: _builtins.int
+        @_builtins.property
+        def partition_summaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RewriteManifestsConfig.PartitionSummary]:
+            """By partition field, in the order of the spec; at most 100."""
+
         def __init__(
             self,
             *,
@@ -1202,19 +1260,32 @@ class RewriteManifestsConfig(_message.Message):
             added_files_count: _builtins.int | None = ...,
             existing_files_count: _builtins.int | None = ...,
             deleted_files_count: _builtins.int | None = ...,
+            added_rows_count: _builtins.int | None = ...,
+            existing_rows_count: _builtins.int | None = ...,
+            deleted_rows_count: _builtins.int | None = ...,
+            first_row_id: _builtins.int | None = ...,
+            partition_summaries: _abc.Iterable[Global___RewriteManifestsConfig.PartitionSummary] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count", "_content", b"_content", "_deleted_files_count", b"_deleted_files_count", "_existing_files_count", b"_existing_files_count", "_length", b"_length", "_min_sequence_number", b"_min_sequence_number", "_path", b"_path", "_sequence_number", b"_sequence_number", "_snapshot_id", b"_snapshot_id", "_spec_id", b"_spec_id", "added_files_count", b"added_files_count", "content", b"content", "deleted_files_count", b"deleted_files_count", "existing_files_count", b"existing_files_count", "length", b"length", "min_sequence_number", b"min_sequence_number", "path", b"path", "sequence_number", b"sequence_number", "snapshot_id", b"snapshot_id", "spec_id", b"spec_id"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count", "_added_rows_count", b"_added_rows_count", "_content", b"_content", "_deleted_files_count", b"_deleted_files_count", "_deleted_rows_count", b"_deleted_rows_count", "_existing_files_count", b"_existing_files_count", "_existing_rows_count", b"_existing_rows_count", "_first_row_id", b"_first_row_id", "_length", b"_length", "_min_sequence_number", b"_min_sequence_number", "_path", b"_path", "_sequence_number", b"_sequence_number", "_snapshot_id", b"_snapshot_id", "_spec_id", b"_spec_id", "added_files_count", b"added_files_count", "added_rows_count", b"added_rows_count", "content", b"content", "deleted_files_count", b"deleted_files_count", "deleted_rows_count", b"deleted_rows_count", "existing_files_count", b"existing_files_count", "existing_rows_count", b"existing_rows_count", "first_row_id", b"first_row_id", "length", b"length", "min_sequence_number", b"min_sequence_number", "path", b"path", "sequence_number", b"sequence_number", "snapshot_id", b"snapshot_id", "spec_id", b"spec_id"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count", "_content", b"_content", "_deleted_files_count", b"_deleted_files_count", "_existing_files_count", b"_existing_files_count", "_length", b"_length", "_min_sequence_number", b"_min_sequence_number", "_path", b"_path", "_sequence_number", b"_sequence_number", "_snapshot_id", b"_snapshot_id", "_spec_id", b"_spec_id", "added_files_count", b"added_files_count", "content", b"content", "deleted_files_count", b"deleted_files_count", "existing_files_count", b"existing_files_count", "length", b"length", "min_sequence_number", b"min_sequence_number", "path", b"path", "sequence_number", b"sequence_number", "snapshot_id", b"snapshot_id", "spec_id", b"spec_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count", "_added_rows_count", b"_added_rows_count", "_content", b"_content", "_deleted_files_count", b"_deleted_files_count", "_deleted_rows_count", b"_deleted_rows_count", "_existing_files_count", b"_existing_files_count", "_existing_rows_count", b"_existing_rows_count", "_first_row_id", b"_first_row_id", "_length", b"_length", "_min_sequence_number", b"_min_sequence_number", "_path", b"_path", "_sequence_number", b"_sequence_number", "_snapshot_id", b"_snapshot_id", "_spec_id", b"_spec_id", "added_files_count", b"added_files_count", "added_rows_count", b"added_rows_count", "content", b"content", "deleted_files_count", b"deleted_files_count", "deleted_rows_count", b"deleted_rows_count", "existing_files_count", b"existing_files_count", "existing_rows_count", b"existing_rows_count", "first_row_id", b"first_row_id", "length", b"length", "min_sequence_number", b"min_sequence_number", "partition_summaries", b"partition_summaries", "path", b"path", "sequence_number", b"sequence_number", "snapshot_id", b"snapshot_id", "spec_id", b"spec_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__added_files_count: _TypeAlias = _typing.Literal["added_files_count"]  # noqa: Y015
         _WhichOneofArgType__added_files_count: _TypeAlias = _typing.Literal["_added_files_count", b"_added_files_count"]  # noqa: Y015
+        _WhichOneofReturnType__added_rows_count: _TypeAlias = _typing.Literal["added_rows_count"]  # noqa: Y015
+        _WhichOneofArgType__added_rows_count: _TypeAlias = _typing.Literal["_added_rows_count", b"_added_rows_count"]  # noqa: Y015
         _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
         _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
         _WhichOneofReturnType__deleted_files_count: _TypeAlias = _typing.Literal["deleted_files_count"]  # noqa: Y015
         _WhichOneofArgType__deleted_files_count: _TypeAlias = _typing.Literal["_deleted_files_count", b"_deleted_files_count"]  # noqa: Y015
+        _WhichOneofReturnType__deleted_rows_count: _TypeAlias = _typing.Literal["deleted_rows_count"]  # noqa: Y015
+        _WhichOneofArgType__deleted_rows_count: _TypeAlias = _typing.Literal["_deleted_rows_count", b"_deleted_rows_count"]  # noqa: Y015
         _WhichOneofReturnType__existing_files_count: _TypeAlias = _typing.Literal["existing_files_count"]  # noqa: Y015
         _WhichOneofArgType__existing_files_count: _TypeAlias = _typing.Literal["_existing_files_count", b"_existing_files_count"]  # noqa: Y015
+        _WhichOneofReturnType__existing_rows_count: _TypeAlias = _typing.Literal["existing_rows_count"]  # noqa: Y015
+        _WhichOneofArgType__existing_rows_count: _TypeAlias = _typing.Literal["_existing_rows_count", b"_existing_rows_count"]  # noqa: Y015
+        _WhichOneofReturnType__first_row_id: _TypeAlias = _typing.Literal["first_row_id"]  # noqa: Y015
+        _WhichOneofArgType__first_row_id: _TypeAlias = _typing.Literal["_first_row_id", b"_first_row_id"]  # noqa: Y015
         _WhichOneofReturnType__length: _TypeAlias = _typing.Literal["length"]  # noqa: Y015
         _WhichOneofArgType__length: _TypeAlias = _typing.Literal["_length", b"_length"]  # noqa: Y015
         _WhichOneofReturnType__min_sequence_number: _TypeAlias = _typing.Literal["min_sequence_number"]  # noqa: Y015
@@ -1230,11 +1301,19 @@ class RewriteManifestsConfig(_message.Message):
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__added_files_count) -> _WhichOneofReturnType__added_files_count | None: ...
         @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__added_rows_count) -> _WhichOneofReturnType__added_rows_count | None: ...
+        @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__content) -> _WhichOneofReturnType__content | None: ...
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__deleted_files_count) -> _WhichOneofReturnType__deleted_files_count | None: ...
         @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__deleted_rows_count) -> _WhichOneofReturnType__deleted_rows_count | None: ...
+        @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__existing_files_count) -> _WhichOneofReturnType__existing_files_count | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__existing_rows_count) -> _WhichOneofReturnType__existing_rows_count | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__first_row_id) -> _WhichOneofReturnType__first_row_id | None: ...
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__length) -> _WhichOneofReturnType__length | None: ...
         @_typing.overload
@@ -1287,7 +1366,9 @@ Global___RewriteManifestsConfig: _TypeAlias = RewriteManifestsConfig  # noqa: Y0
 
 @_typing.final
 class OrphanCleanupConfig(_message.Message):
-    """Which files below a table's location are orphans: referenced by nothing and old enough; never younger than 24 hours."""
+    """Which files below a table's location are orphans: referenced by nothing and old enough, never younger than the
+    deployment's floor (24 hours unless its operator says otherwise).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1341,13 +1422,15 @@ class OrphanCleanupConfig(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     MAX_SHARE_OF_TABLE_FIELD_NUMBER: _builtins.int
     retention_period_in_days: _builtins.int
-    """From 1; not with `older_than`. Unset: 3."""
+    """From 1, not below the deployment's floor; not with `older_than`. Unset: 3."""
     older_than: _builtins.str
-    """An ISO 8601 duration, at least 24 hours."""
+    """An ISO 8601 duration, not below the deployment's floor."""
     location: _builtins.str
-    """Inside the table's location. Unset: all of it."""
+    """Inside the table's location: a plain one, without `..`, empty steps, wildcards and percent signs. Unset: all of it."""
     prefix_mismatch_mode: _builtins.str
-    """`ERROR` or `IGNORE` for a file whose scheme or authority differs from the table's; unset: ERROR."""
+    """`ERROR` or `IGNORE` for a file whose scheme or authority differs from the table's; unset: ERROR. Iceberg's `DELETE`
+    is refused: what is only written differently would cost live files.
+    """
     max_files: _builtins.int
     """From 1; more are held for approval. Unset: 100,000."""
     max_bytes: _builtins.int
@@ -1493,15 +1576,21 @@ class GetPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    generation: _builtins.int
+    """0: as it is now. Else as it was when that generation began, which is its `update_time`; without an `etag` unless it is
+    the current one. The generations of a deleted policy can be read until another one of that name is created.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1678,3 +1767,319 @@ class DeletePolicyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeletePolicyResponse: _TypeAlias = DeletePolicyResponse  # noqa: Y015
+
+@_typing.final
+class ApplyPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICIES_FIELD_NUMBER: _builtins.int
+    MANAGED_BY_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    managed_by: _builtins.str
+    """At most 128 characters. Set: the whole set is kept by this one; `managed_by` of each policy becomes it, one that says
+    otherwise is refused, and so is one that is stored as managed by somebody else.
+    """
+    prune: _builtins.bool
+    """Delete the stored policies that carry `managed_by`, which must be set, and are not in the set."""
+    request_id: _builtins.str
+    """A UUID; a repeated request with the same one gets the same answer for 24 hours."""
+    validate_only: _builtins.bool
+    """Check everything, store nothing."""
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
+        """At most 1,000, no name twice. An `etag` that is set must be the stored policy's."""
+
+    def __init__(
+        self,
+        *,
+        policies: _abc.Iterable[Global___Policy] | None = ...,
+        managed_by: _builtins.str = ...,
+        prune: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["managed_by", b"managed_by", "policies", b"policies", "prune", b"prune", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyPoliciesRequest: _TypeAlias = ApplyPoliciesRequest  # noqa: Y015
+
+@_typing.final
+class ApplyPoliciesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    GOVERNING_CHANGES_FIELD_NUMBER: _builtins.int
+    GOVERNING_CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    GOVERNING_TABLE_COUNT_FIELD_NUMBER: _builtins.int
+    governing_change_count: _builtins.int
+    """With `validate_only`: how many there are in all."""
+    governing_table_count: _builtins.int
+    """With `validate_only`: how many tables have at least one."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
+        """Those of the set in its order, then those that were deleted, by name."""
+
+    @_builtins.property
+    def governing_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GoverningChange]:
+        """With `validate_only`: by table, at most the first 1,000."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___PolicyChange] | None = ...,
+        governing_changes: _abc.Iterable[Global___GoverningChange] | None = ...,
+        governing_change_count: _builtins.int = ...,
+        governing_table_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "governing_change_count", b"governing_change_count", "governing_changes", b"governing_changes", "governing_table_count", b"governing_table_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyPoliciesResponse: _TypeAlias = ApplyPoliciesResponse  # noqa: Y015
+
+@_typing.final
+class PolicyChange(_message.Message):
+    """What became of one policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PolicyChange._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: PolicyChange._Kind.ValueType  # 0
+        KIND_CREATED: PolicyChange._Kind.ValueType  # 1
+        KIND_UPDATED: PolicyChange._Kind.ValueType  # 2
+        KIND_UNCHANGED: PolicyChange._Kind.ValueType  # 3
+        KIND_DELETED: PolicyChange._Kind.ValueType  # 4
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What was done to it."""
+
+    KIND_UNSPECIFIED: PolicyChange.Kind.ValueType  # 0
+    KIND_CREATED: PolicyChange.Kind.ValueType  # 1
+    KIND_UPDATED: PolicyChange.Kind.ValueType  # 2
+    KIND_UNCHANGED: PolicyChange.Kind.ValueType  # 3
+    KIND_DELETED: PolicyChange.Kind.ValueType  # 4
+
+    KIND_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    CHANGED_PATHS_FIELD_NUMBER: _builtins.int
+    kind: Global___PolicyChange.Kind.ValueType
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """As it is from then on; of a deleted one as it was."""
+
+    @_builtins.property
+    def changed_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """KIND_UPDATED: the JSON paths that differ, for example `rewriteDataFiles.strategy`."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___PolicyChange.Kind.ValueType = ...,
+        policy: Global___Policy | None = ...,
+        changed_paths: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_paths", b"changed_paths", "kind", b"kind", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyChange: _TypeAlias = PolicyChange  # noqa: Y015
+
+@_typing.final
+class GoverningChange(_message.Message):
+    """Another policy would govern an operation type of a table."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    OPERATION_TYPE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    OLD_POLICY_NAME_FIELD_NUMBER: _builtins.int
+    NEW_POLICY_NAME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    table: _builtins.str
+    operation_type: _operation_pb2.OperationType.ValueType
+    mode: _builtins.str
+    """`ACTIVE` or `SHADOW`."""
+    old_policy_name: _builtins.str
+    """Empty: none governs now."""
+    new_policy_name: _builtins.str
+    """Empty: none would govern."""
+    @_builtins.property
+    def namespace(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its levels."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        namespace: _abc.Iterable[_builtins.str] | None = ...,
+        table: _builtins.str = ...,
+        operation_type: _operation_pb2.OperationType.ValueType = ...,
+        mode: _builtins.str = ...,
+        old_policy_name: _builtins.str = ...,
+        new_policy_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "mode", b"mode", "namespace", b"namespace", "new_policy_name", b"new_policy_name", "old_policy_name", b"old_policy_name", "operation_type", b"operation_type", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GoverningChange: _TypeAlias = GoverningChange  # noqa: Y015
+
+@_typing.final
+class PreviewPolicyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A stored policy."""
+    page_size: _builtins.int
+    """Tables. 0: 50. More than 1,000 is taken as 1,000; negative is refused."""
+    page_token: _builtins.str
+    """From the answer before."""
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """A policy as it might be stored, in place of the stored one of that name if there is one."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        policy: Global___Policy | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "policy", b"policy", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token", "policy", b"policy", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["name", "policy"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___PreviewPolicyRequest: _TypeAlias = PreviewPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PreviewPolicyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    IMPOSSIBLE_TYPES_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewedTable]:
+        """Tables that the policy matches, by name, whether or not it is enabled."""
+
+    @_builtins.property
+    def impossible_types(self) -> _containers.RepeatedScalarFieldContainer[_operation_pb2.OperationType.ValueType]:
+        """Operation types that the policy sets and no attached executor that takes work can do: they would wait."""
+
+    def __init__(
+        self,
+        *,
+        tables: _abc.Iterable[Global___PreviewedTable] | None = ...,
+        next_page_token: _builtins.str = ...,
+        impossible_types: _abc.Iterable[_operation_pb2.OperationType.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impossible_types", b"impossible_types", "next_page_token", b"next_page_token", "tables", b"tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewPolicyResponse: _TypeAlias = PreviewPolicyResponse  # noqa: Y015
+
+@_typing.final
+class PreviewedTable(_message.Message):
+    """A table that a policy matches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    table: _builtins.str
+    @_builtins.property
+    def namespace(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its levels."""
+
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewedOperation]:
+        """One for each operation type that the policy configures, in the order of a run."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        namespace: _abc.Iterable[_builtins.str] | None = ...,
+        table: _builtins.str = ...,
+        operations: _abc.Iterable[Global___PreviewedOperation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "namespace", b"namespace", "operations", b"operations", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewedTable: _TypeAlias = PreviewedTable  # noqa: Y015
+
+@_typing.final
+class PreviewedOperation(_message.Message):
+    """Who governs one operation type of a table, among the policies of the same mode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_TYPE_FIELD_NUMBER: _builtins.int
+    GOVERNING_POLICY_NAME_FIELD_NUMBER: _builtins.int
+    GOVERNS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    operation_type: _operation_pb2.OperationType.ValueType
+    governing_policy_name: _builtins.str
+    """Empty: none would, since the policy is disabled and no other is there."""
+    governs: _builtins.bool
+    """Whether the policy that is previewed governs."""
+    reason: _builtins.str
+    """Why it does not, for machines, for example `LOWER_PRIORITY`; empty if it does."""
+    detail: _builtins.str
+    """Why it does not, for people."""
+    def __init__(
+        self,
+        *,
+        operation_type: _operation_pb2.OperationType.ValueType = ...,
+        governing_policy_name: _builtins.str = ...,
+        governs: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "governing_policy_name", b"governing_policy_name", "governs", b"governs", "operation_type", b"operation_type", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewedOperation: _TypeAlias = PreviewedOperation  # noqa: Y015

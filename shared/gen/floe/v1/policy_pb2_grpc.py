@@ -60,6 +60,16 @@ class PolicyServiceStub:
                 request_serializer=floe_dot_v1_dot_policy__pb2.DeletePolicyRequest.SerializeToString,
                 response_deserializer=floe_dot_v1_dot_policy__pb2.DeletePolicyResponse.FromString,
                 _registered_method=True)
+        self.ApplyPolicies = channel.unary_unary(
+                '/floe.v1.PolicyService/ApplyPolicies',
+                request_serializer=floe_dot_v1_dot_policy__pb2.ApplyPoliciesRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_policy__pb2.ApplyPoliciesResponse.FromString,
+                _registered_method=True)
+        self.PreviewPolicy = channel.unary_unary(
+                '/floe.v1.PolicyService/PreviewPolicy',
+                request_serializer=floe_dot_v1_dot_policy__pb2.PreviewPolicyRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_policy__pb2.PreviewPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
@@ -108,6 +118,27 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyPolicies(self, request, context):
+        """Makes the stored policies what a set of them says: those that are missing are created, those that differ are replaced
+        as a whole, and with `prune` those that carry the same `managed_by` and are not in the set are deleted. All of it is
+        one transaction: one wrong field, and nothing is stored. With `validate_only` the answer also says which tables would
+        be governed by another policy.
+        Errors: INVALID_ARGUMENT with JSON paths such as `policies[3].rewriteDataFiles.strategy`, ABORTED (ETAG_MISMATCH),
+        ALREADY_EXISTS (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewPolicy(self, request, context):
+        """Says what a policy, stored or not, would do: the tables that it matches, a page at a time, which policy would govern
+        each of its operations there and why, and what no attached executor can do. Nothing is stored.
+        Errors: INVALID_ARGUMENT with JSON paths, NOT_FOUND (POLICY_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -135,6 +166,16 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.DeletePolicy,
                     request_deserializer=floe_dot_v1_dot_policy__pb2.DeletePolicyRequest.FromString,
                     response_serializer=floe_dot_v1_dot_policy__pb2.DeletePolicyResponse.SerializeToString,
+            ),
+            'ApplyPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyPolicies,
+                    request_deserializer=floe_dot_v1_dot_policy__pb2.ApplyPoliciesRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_policy__pb2.ApplyPoliciesResponse.SerializeToString,
+            ),
+            'PreviewPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewPolicy,
+                    request_deserializer=floe_dot_v1_dot_policy__pb2.PreviewPolicyRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_policy__pb2.PreviewPolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -273,6 +314,60 @@ class PolicyService:
             '/floe.v1.PolicyService/DeletePolicy',
             floe_dot_v1_dot_policy__pb2.DeletePolicyRequest.SerializeToString,
             floe_dot_v1_dot_policy__pb2.DeletePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.PolicyService/ApplyPolicies',
+            floe_dot_v1_dot_policy__pb2.ApplyPoliciesRequest.SerializeToString,
+            floe_dot_v1_dot_policy__pb2.ApplyPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.PolicyService/PreviewPolicy',
+            floe_dot_v1_dot_policy__pb2.PreviewPolicyRequest.SerializeToString,
+            floe_dot_v1_dot_policy__pb2.PreviewPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,19 @@ class PolicyServiceStub:
     """Deletes a policy. Its operations that have not started are skipped; what runs is not stopped.
     Errors: NOT_FOUND (POLICY_NOT_FOUND), ABORTED (ETAG_MISMATCH), ALREADY_EXISTS (REQUEST_ID_REUSED).
     """
+    ApplyPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ApplyPoliciesRequest, _policy_pb2.ApplyPoliciesResponse]
+    """Makes the stored policies what a set of them says: those that are missing are created, those that differ are replaced
+    as a whole, and with `prune` those that carry the same `managed_by` and are not in the set are deleted. All of it is
+    one transaction: one wrong field, and nothing is stored. With `validate_only` the answer also says which tables would
+    be governed by another policy.
+    Errors: INVALID_ARGUMENT with JSON paths such as `policies[3].rewriteDataFiles.strategy`, ABORTED (ETAG_MISMATCH),
+    ALREADY_EXISTS (REQUEST_ID_REUSED).
+    """
+    PreviewPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.PreviewPolicyRequest, _policy_pb2.PreviewPolicyResponse]
+    """Says what a policy, stored or not, would do: the tables that it matches, a page at a time, which policy would govern
+    each of its operations there and why, and what no attached executor can do. Nothing is stored.
+    Errors: INVALID_ARGUMENT with JSON paths, NOT_FOUND (POLICY_NOT_FOUND).
+    """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Policies: which tables are maintained, by which operations, and how."""
@@ -92,6 +105,31 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_policy_pb2.DeletePolicyResponse]:
         """Deletes a policy. Its operations that have not started are skipped; what runs is not stopped.
         Errors: NOT_FOUND (POLICY_NOT_FOUND), ABORTED (ETAG_MISMATCH), ALREADY_EXISTS (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def ApplyPolicies(
+        self,
+        request: _policy_pb2.ApplyPoliciesRequest,
+        context: _aio.ServicerContext[_policy_pb2.ApplyPoliciesRequest, _abc.Awaitable[_policy_pb2.ApplyPoliciesResponse]],
+    ) -> _abc.Awaitable[_policy_pb2.ApplyPoliciesResponse]:
+        """Makes the stored policies what a set of them says: those that are missing are created, those that differ are replaced
+        as a whole, and with `prune` those that carry the same `managed_by` and are not in the set are deleted. All of it is
+        one transaction: one wrong field, and nothing is stored. With `validate_only` the answer also says which tables would
+        be governed by another policy.
+        Errors: INVALID_ARGUMENT with JSON paths such as `policies[3].rewriteDataFiles.strategy`, ABORTED (ETAG_MISMATCH),
+        ALREADY_EXISTS (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewPolicy(
+        self,
+        request: _policy_pb2.PreviewPolicyRequest,
+        context: _aio.ServicerContext[_policy_pb2.PreviewPolicyRequest, _abc.Awaitable[_policy_pb2.PreviewPolicyResponse]],
+    ) -> _abc.Awaitable[_policy_pb2.PreviewPolicyResponse]:
+        """Says what a policy, stored or not, would do: the tables that it matches, a page at a time, which policy would govern
+        each of its operations there and why, and what no attached executor can do. Nothing is stored.
+        Errors: INVALID_ARGUMENT with JSON paths, NOT_FOUND (POLICY_NOT_FOUND).
         """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _aio.Server) -> None: ...
