@@ -23,7 +23,7 @@ from control_plane.services.leadership import Leadership, Reign
 
 logger: Final = structlog.get_logger(__name__)
 
-_CAMPAIGN_EVERY: Final = timedelta(seconds=1.1)
+_CAMPAIGN_EVERY: Final = timedelta(seconds=1)
 _RETRY_AFTER: Final = timedelta(seconds=0.25)
 _BREATH: Final = timedelta(milliseconds=50)
 _STEP_FAILED_PAUSE: Final = timedelta(seconds=1)

@@ -68,11 +68,11 @@ class Pass:
 class Admission:
     """One transaction's worth of a pass."""
 
-    def __init__(self, current: Pass, *, now: datetime, rules: SchedulingRules, snapshot_age_floor: timedelta) -> None:
+    def __init__(self, current: Pass, *, now: datetime, rules: SchedulingRules, floors: Floors) -> None:
         self._pass = current
         self._now = now
         self._rules = rules
-        self._snapshot_age_floor = snapshot_age_floor
+        self._floors = floors
         self._planned: dict[tuple[PolicyName, OperationType], Operation] = {}
 
     def budget(self, policy: Policy, facts: SlotFacts, cost: Charge) -> BudgetState:

@@ -107,9 +107,12 @@ class Scheduler:
             self._pass = Pass(term.number)
         # While the database stores one set, another is decided: sets are disjoint, since what is due is locked.
         sets = _AT_A_TIME if self._backlog else 1
-        async with asyncio.TaskGroup() as tasks:
-            deciding = [tasks.create_task(self._decide_set(governance, self._pass, term)) for _ in range(sets)]
-        found = [await done for done in deciding]
+        deciding = (self._decide_set(governance, self._pass, term) for _ in range(sets))
+        found: list[int] = []
+        for done in await asyncio.gather(*deciding, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
+            found.append(done)
         self._backlog = _SET in found
         if not self._backlog:
             self._end_pass(term)
@@ -136,7 +139,7 @@ class Scheduler:
         if names:
             since = now - self._rules.budget_window
             current.know(names, await self._store.scheduling.spent(names, since=since))
-        admission = Admission(current, now=now, rules=self._rules, snapshot_age_floor=self._snapshot_age_floor)
+        admission = Admission(current, now=now, rules=self._rules, floors=self._floors)
         settled: list[Settled] = []
         open_now: dict[tuple[str, OperationType], OperationId] = {}
         for number, facts in enumerate(found):

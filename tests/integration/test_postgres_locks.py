@@ -395,6 +395,24 @@ async def test_hints_reach_the_other_replicas_and_come_again_after_a_lost_connec
             await told()
 
 
+async def test_the_last_hints_of_a_store_that_closes_are_heard(database: str, postgres_store: PostgresStore) -> None:
+    async with asyncio.timeout(60):
+        async with open_postgres_store(database, rules=RULES) as closing:
+            for _ in range(2):
+                heard = asyncio.create_task(postgres_store.hints.wait("cancels", timedelta(minutes=5)))
+                while not heard.done():
+                    closing.hints.give("cancels")
+                    await asyncio.wait([heard], timeout=0.1)
+                await heard
+            waiting = asyncio.create_task(postgres_store.hints.wait("leader", timedelta(minutes=5)))
+            await asyncio.wait([waiting], timeout=0.1)
+            first = waiting.done()
+            closing.hints.give("leader")
+        if first:  # It had been hinted when the listening began.
+            waiting = asyncio.create_task(postgres_store.hints.wait("leader", timedelta(minutes=5)))
+        await waiting
+
+
 async def test_it_works_behind_a_transaction_pooler_s_rules(database: str) -> None:
     async with open_postgres_store(database, rules=RULES, connecting=Connecting(behind_pooler=True)) as store:
         await store.catalogs.create(factories.catalog())

@@ -7,6 +7,7 @@ second. Nothing depends on one arriving: when the connection was away, every top
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,7 @@ _ALIVE: Final = "SELECT 1"
 _CHECK_EVERY: Final = 30.0
 _RECONNECT_AFTER: Final = 1.0
 _TIMEOUT: Final = timedelta(seconds=10)
+_LAST_WORDS_WITHIN: Final = 0.5
 
 
 class PostgresHints(LocalHints):
@@ -66,17 +68,28 @@ class PostgresHints(LocalHints):
         # Whatever was said while nobody listened.
         for topic in TOPICS:
             super().give(topic)
-        while True:
-            try:
-                async with asyncio.timeout(_CHECK_EVERY):
-                    await self._something.wait()
-            except TimeoutError:
-                # A listener that died without a word is only noticed by speaking to it.
-                await connection.execute(_ALIVE)
-                continue
-            await asyncio.sleep(_GATHER)
-            self._something.clear()
-            topics, self._unsent = self._unsent, set()
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(_CHECK_EVERY):
+                        await self._something.wait()
+                except TimeoutError:
+                    # A listener that died without a word is only noticed by speaking to it.
+                    await connection.execute(_ALIVE)
+                    continue
+                await asyncio.sleep(_GATHER)
+                await self._say(connection)
+        except asyncio.CancelledError:
+            # The last words of a replica that stops: what it leaves is for the others.
+            with suppress(StoreUnavailable), translated():
+                async with asyncio.timeout(_LAST_WORDS_WITHIN):
+                    await self._say(connection)
+            raise
+
+    async def _say(self, connection: Connection) -> None:
+        self._something.clear()
+        topics, self._unsent = self._unsent, set()
+        if topics:
             await connection.execute(_NOTIFY, _CHANNEL, f"{self._replica} {' '.join(sorted(topics))}")
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
