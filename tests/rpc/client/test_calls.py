@@ -166,36 +166,43 @@ async def test_a_list_is_read_page_after_page(server: ScriptedServer, client: As
 
 
 async def test_a_policy_is_created_updated_or_left_alone(server: ScriptedServer, client: AsyncFloe) -> None:
-    missing = Refusal(grpc.StatusCode.NOT_FOUND, "none", "POLICY_NOT_FOUND")
-    stored = policy_pb2.GetPolicyResponse(policy=POLICY)
-    server.script("PolicyService/GetPolicy", missing, stored, stored)
-    server.script("PolicyService/CreatePolicy", policy_pb2.CreatePolicyResponse(policy=POLICY))
-    server.script("PolicyService/UpdatePolicy", policy_pb2.UpdatePolicyResponse(policy=POLICY))
-    same = policy_pb2.Policy(name="compact", table_pattern="lake.**")
-    other = policy_pb2.Policy(name="compact", table_pattern="lake.sales.*")
-
-    changes = [(await client.policies.apply(policy)).change for policy in (same, same, other)]
-
-    assert changes == ["created", "unchanged", "updated"]
-    (update,) = server.requests("PolicyService/UpdatePolicy")
-    assert list(update.update_mask.paths) == ["*"]
-    assert update.policy.etag == "v1"
-
-
-async def test_applying_reads_again_when_a_rival_was_faster(server: ScriptedServer, client: AsyncFloe) -> None:
-    missing = Refusal(grpc.StatusCode.NOT_FOUND, "none", "POLICY_NOT_FOUND")
-    server.script("PolicyService/GetPolicy", missing, policy_pb2.GetPolicyResponse(policy=POLICY))
-    server.script("PolicyService/CreatePolicy", Refusal(grpc.StatusCode.ALREADY_EXISTS, "taken", "POLICY_EXISTS"))
+    kind = policy_pb2.PolicyChange.Kind
     server.script(
-        "PolicyService/UpdatePolicy",
-        Refusal(grpc.StatusCode.ABORTED, "changed", "ETAG_MISMATCH"),
-        policy_pb2.UpdatePolicyResponse(policy=POLICY),
+        "PolicyService/ApplyPolicies",
+        *(
+            policy_pb2.ApplyPoliciesResponse(changes=[policy_pb2.PolicyChange(kind=each, policy=POLICY)])
+            for each in (kind.KIND_CREATED, kind.KIND_UNCHANGED, kind.KIND_UPDATED)
+        ),
     )
 
-    applied = await client.policies.apply(policy_pb2.Policy(name="compact", table_pattern="other.**"))
+    applied = [await client.policies.apply(POLICY) for _ in range(3)]
 
-    assert applied.change == "updated"
-    assert len(server.requests("PolicyService/GetPolicy")) == 3
+    assert [each.change for each in applied] == ["created", "unchanged", "updated"]
+    assert all(each.policy == POLICY for each in applied)
+
+
+async def test_a_set_of_policies_says_who_keeps_it(server: ScriptedServer, client: AsyncFloe) -> None:
+    server.script("PolicyService/ApplyPolicies", NOBODY, policy_pb2.ApplyPoliciesResponse())
+
+    await client.policies.apply_all([POLICY], managed_by="us", prune=True)
+
+    first, second = server.requests("PolicyService/ApplyPolicies")
+    assert first == second, "a repeated call has the same request id"
+    assert (first.managed_by, first.prune, first.validate_only) == ("us", True, False)
+    assert list(first.policies) == [POLICY]
+
+
+async def test_a_preview_is_read_to_its_end(server: ScriptedServer, client: AsyncFloe) -> None:
+    server.script(
+        "PolicyService/PreviewPolicy",
+        policy_pb2.PreviewPolicyResponse(tables=[policy_pb2.PreviewedTable(table="a")], next_page_token="2"),
+        policy_pb2.PreviewPolicyResponse(tables=[policy_pb2.PreviewedTable(table="b")]),
+    )
+
+    tables = [each.table async for each in client.policies.preview_tables("nightly")]
+
+    assert tables == ["a", "b"]
+    assert [each.name for each in server.requests("PolicyService/PreviewPolicy")] == ["nightly", "nightly"]
 
 
 async def test_a_trigger_says_table_policy_and_types(server: ScriptedServer, client: AsyncFloe) -> None:

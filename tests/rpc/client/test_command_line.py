@@ -22,6 +22,8 @@ from tests.support.scripted_server import Hang, Refusal, ScriptedServer
 
 LIST, WATCH = "OperationService/ListOperations", "OperationService/WatchOperations"
 GET, TRIGGER = "OperationService/GetOperation", "TriggerService/TriggerMaintenance"
+APPLY = "PolicyService/ApplyPolicies"
+Kind = policy_pb2.PolicyChange
 POLICY = "name: compact\ntablePattern: lake.**\nrewriteDataFiles:\n  minInputFiles: 2\n"
 
 
@@ -182,37 +184,150 @@ async def test_nobody_there_ends_with_6_and_says_what_to_do(server: ScriptedServ
     assert "floe dev" in ended.err
 
 
+def applied(*changes: tuple[policy_pb2.PolicyChange.Kind.ValueType, str]) -> policy_pb2.ApplyPoliciesResponse:
+    return policy_pb2.ApplyPoliciesResponse(
+        changes=[policy_pb2.PolicyChange(kind=kind, policy=policy_pb2.Policy(name=name)) for kind, name in changes]
+    )
+
+
 async def test_policies_are_applied_from_standard_input(server: ScriptedServer) -> None:
-    server.script("PolicyService/GetPolicy", Refusal(grpc.StatusCode.NOT_FOUND, "none", "POLICY_NOT_FOUND"))
-    server.script("PolicyService/CreatePolicy", lambda request: policy_pb2.CreatePolicyResponse(policy=request.policy))
+    server.script(APPLY, applied((Kind.KIND_CREATED, "compact")))
 
     ended = await run(server, "policy", "apply", "-f", "-", stdin=POLICY)
 
     assert (ended.code, ended.out) == (0, "policy compact created\n"), ended.err
-    (request,) = server.requests("PolicyService/CreatePolicy")
-    assert request.policy.rewrite_data_files.min_input_files == 2
+    (request,) = server.requests(APPLY)
+    assert request.policies[0].rewrite_data_files.min_input_files == 2
+    assert not request.validate_only
 
 
-async def test_of_several_policies_none_is_stored_if_one_is_wrong(server: ScriptedServer, tmp_path: Path) -> None:
+async def test_a_directory_is_applied_as_one_set_that_prunes(server: ScriptedServer, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(POLICY + "---\n" + POLICY.replace("compact", "second"))
+    (tmp_path / "b.json").write_text(
+        '[{"name": "third", "tablePattern": "*"}, {"name": "fourth", "tablePattern": "*"}]'
+    )
+    server.script(APPLY, applied((Kind.KIND_UPDATED, "compact"), (Kind.KIND_DELETED, "old")))
+
+    ended = await run(server, "policy", "apply", "-f", str(tmp_path), "--managed-by", "us", "--prune", "--dry-run")
+
+    assert ended.out == "policy compact would be updated\npolicy old would be deleted\n", ended.err
+    (request,) = server.requests(APPLY)
+    assert [each.name for each in request.policies] == ["compact", "second", "third", "fourth"]
+    assert (request.managed_by, request.prune, request.validate_only) == ("us", True, True)
+
+
+async def test_what_is_wrong_in_a_set_is_named_by_file_and_line(server: ScriptedServer, tmp_path: Path) -> None:
     file = tmp_path / "policies.yaml"
     file.write_text(POLICY + "---\nname: other\ntablePattern: ..\n")
-    server.script("PolicyService/GetPolicy", Refusal(grpc.StatusCode.NOT_FOUND, "none", "POLICY_NOT_FOUND"))
     server.script(
-        "PolicyService/CreatePolicy",
-        policy_pb2.CreatePolicyResponse(),
+        APPLY,
         Refusal(
             grpc.StatusCode.INVALID_ARGUMENT,
             "1 field is wrong",
             "INVALID_ARGUMENT",
-            violations=(("policy.tablePattern", "has an empty part"),),
+            violations=(("policies[1].tablePattern", "has an empty part"),),
         ),
     )
+
+    ended = await run(server, "policy", "validate", "-f", str(file))
+
+    assert ended.code == 7
+    assert f"{file}:7 tablePattern: has an empty part" in ended.err
+    assert all(request.validate_only for request in server.requests(APPLY))
+
+
+async def test_valid_files_are_said_to_be_so(server: ScriptedServer) -> None:
+    server.script(APPLY, applied((Kind.KIND_UNCHANGED, "compact")))
+
+    ended = await run(server, "policy", "validate", "-f", "-", stdin=POLICY)
+
+    assert (ended.code, ended.out) == (0, "1 policy is valid: compact\n"), ended.err
+
+
+async def test_a_difference_shows_values_and_tables(server: ScriptedServer) -> None:
+    new = policy_pb2.Policy(name="compact", priority=2, tags={"a": "b"})
+    answer = policy_pb2.ApplyPoliciesResponse(
+        changes=[
+            policy_pb2.PolicyChange(kind=Kind.KIND_UPDATED, policy=new, changed_paths=["priority", "tags"]),
+            policy_pb2.PolicyChange(kind=Kind.KIND_CREATED, policy=policy_pb2.Policy(name="new")),
+            policy_pb2.PolicyChange(kind=Kind.KIND_UNCHANGED, policy=policy_pb2.Policy(name="same")),
+        ],
+        governing_changes=[
+            policy_pb2.GoverningChange(
+                catalog="lake",
+                namespace=["a.b"],
+                table="t",
+                operation_type=operation_pb2.OPERATION_TYPE_EXPIRE_SNAPSHOTS,
+                mode="ACTIVE",
+                new_policy_name="new",
+            )
+        ],
+        governing_change_count=3,
+        governing_table_count=2,
+    )
+    server.script(APPLY, answer)
+    old = policy_pb2.Policy(name="compact", priority=1)
+    server.script("PolicyService/GetPolicy", policy_pb2.GetPolicyResponse(policy=old))
+
+    ended = await run(server, "policy", "diff", "-f", "-", stdin=POLICY)
+
+    lines = ended.out.splitlines()
+    assert lines[:4] == [
+        "~ policy compact",
+        "    priority: 1 → 2",
+        '    tags: unset → {"a": "b"}',
+        "+ policy new",
+    ], ended.err
+    assert lines[4:6] == ["1 of 3 policies are as they should be", "2 tables would be governed by another policy:"]
+    assert lines[7].split() == ['lake."a.b".t', "EXPIRE_SNAPSHOTS", "ACTIVE", "-", "new"]
+    assert lines[8] == "the first 1 of 3 changes"
+    assert server.requests(APPLY)[0].validate_only
+
+
+async def test_a_preview_shows_who_governs_and_what_nobody_can_do(server: ScriptedServer) -> None:
+    operation = policy_pb2.PreviewedOperation(
+        operation_type=operation_pb2.OPERATION_TYPE_EXPIRE_SNAPSHOTS,
+        governing_policy_name="strong",
+        reason="LOWER_PRIORITY",
+        detail="its priority is 0, that of strong is 9",
+    )
+    server.script(
+        "PolicyService/PreviewPolicy",
+        policy_pb2.PreviewPolicyResponse(
+            tables=[
+                policy_pb2.PreviewedTable(catalog="lake", namespace=["sales"], table="orders", operations=[operation])
+            ],
+            impossible_types=[operation_pb2.OPERATION_TYPE_ORPHAN_CLEANUP],
+        ),
+    )
+
+    by_name = await run(server, "policy", "preview", "weak")
+    by_file = await run(server, "policy", "preview", "-f", "-", stdin=POLICY)
+    neither = await run(server, "policy", "preview")
+
+    assert by_name.out == by_file.out
+    assert by_name.out.splitlines()[1].startswith("lake.sales.orders  EXPIRE_SNAPSHOTS  strong")
+    assert "no attached executor can do ORPHAN_CLEANUP" in by_name.err
+    assert [request.WhichOneof("subject") for request in server.requests("PolicyService/PreviewPolicy")] == [
+        "name",
+        "policy",
+    ]
+    assert neither.code == 7
+
+
+async def test_a_bare_number_for_a_duration_is_refused_with_the_form_to_write(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY + "rewriteDataFilesSchedule:\n  interval: 6\n")
 
     ended = await run(server, "policy", "apply", "-f", str(file))
 
     assert ended.code == 7
-    assert f"{file}:7 tablePattern: has an empty part" in ended.err
-    assert all(request.validate_only for request in server.requests("PolicyService/CreatePolicy"))
+    assert (
+        "rewriteDataFilesSchedule.interval: must be a duration with its unit, such as PT6H or P7D, not 6" in ended.err
+    )
+    assert not server.calls
 
 
 async def test_a_file_with_a_mistake_is_refused_without_a_call(server: ScriptedServer, tmp_path: Path) -> None:
@@ -237,12 +352,20 @@ async def test_a_policy_is_shown_as_the_yaml_that_would_apply_it(server: Scripte
         etag="v1",
         generation=3,
     )
+    policy.trigger_conditions.per_operation["EXPIRE_SNAPSHOTS"].total_file_size_above_bytes = 2**40
+    policy.expire_snapshots_schedule.interval = "P1D"
     server.script("PolicyService/GetPolicy", policy_pb2.GetPolicyResponse(policy=policy))
+    server.script(APPLY, applied((Kind.KIND_UNCHANGED, "compact")))
 
     shown = await run(server, "policy", "get", "compact")
     again = await run(server, "policy", "apply", "-f", "-", stdin=shown.out)
 
     assert again.out == "policy compact unchanged\n", again.err
+    (sent,) = server.requests(APPLY)[0].policies
+    policy.ClearField("etag")
+    policy.ClearField("generation")
+    assert sent == policy
+    assert f"totalFileSizeAboveBytes: {2**40}" in shown.out
 
 
 async def test_a_check_that_does_not_pass_ends_with_1(server: ScriptedServer) -> None:

@@ -102,8 +102,9 @@ class Policies:
     ) -> policy_pb2.Policy:
         return self._loop.run(self._policies.create(policy, request_id=request_id, validate_only=validate_only))
 
-    def get(self, name: str) -> policy_pb2.Policy:
-        return self._loop.run(self._policies.get(name))
+    def get(self, name: str, *, generation: int = 0) -> policy_pb2.Policy:
+        """As it is now, or as it was when a generation began."""
+        return self._loop.run(self._policies.get(name, generation=generation))
 
     def list(self, *, page_size: int = 0) -> Pager[policy_pb2.Policy]:
         return self._loop.pager(self._policies.list(page_size=page_size))
@@ -127,6 +128,34 @@ class Policies:
     def apply(self, policy: policy_pb2.Policy, *, validate_only: bool = False) -> Applied:
         """Make the stored policy of this name what `policy` says: created, updated as a whole, or left as it is."""
         return self._loop.run(self._policies.apply(policy, validate_only=validate_only))
+
+    def apply_all(
+        self,
+        policies: Sequence[policy_pb2.Policy],
+        *,
+        managed_by: str = "",
+        prune: bool = False,
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> policy_pb2.ApplyPoliciesResponse:
+        """Make the stored policies what this set says, all of it or nothing."""
+        return self._loop.run(
+            self._policies.apply_all(
+                policies, managed_by=managed_by, prune=prune, request_id=request_id, validate_only=validate_only
+            )
+        )
+
+    def preview(
+        self, policy: policy_pb2.Policy | str, *, page_size: int = 0, page_token: str = ""
+    ) -> policy_pb2.PreviewPolicyResponse:
+        """What a policy would do, stored under this name or as written here."""
+        return self._loop.run(self._policies.preview(policy, page_size=page_size, page_token=page_token))
+
+    def preview_tables(
+        self, policy: policy_pb2.Policy | str, *, page_size: int = 0
+    ) -> Pager[policy_pb2.PreviewedTable]:
+        """Every table that the policy matches, and who would govern it."""
+        return self._loop.pager(self._policies.preview_tables(policy, page_size=page_size))
 
 
 class Catalogs:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,6 +22,10 @@ MAX_DEPTH: Final = 32
 MAX_DOCUMENTS: Final = 1_000
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _PLAIN: Final = "tag:yaml.org,2002:"
+# Fields of texts in which people write a bare number.
+_DURATIONS: Final = frozenset(
+    {"interval", "timeout", "jitter", "max_snapshot_age", "older_than", "only_closed_partitions_after"}
+)
 _PLAIN_TAGS: Final = frozenset(
     _PLAIN + kind for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
 )
@@ -68,7 +72,10 @@ class Document:
 
 
 def read_documents(source: str) -> list[Document]:
-    """The documents of a file, of all files of a directory in the order of their names, or of standard input (`-`)."""
+    """The documents of a file, of all files of a directory in the order of their names, or of standard input (`-`).
+
+    None at all is an error: an empty set of policies would be a mistake more often than a wish.
+    """
     if source == "-":
         return parse_documents(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
     path = Path(source)
@@ -84,7 +91,7 @@ def read_documents(source: str) -> list[Document]:
 
 
 def parse_documents(content: bytes, source: str) -> list[Document]:
-    """The documents of one file."""
+    """The documents of one file; a list at the top is one document for each of its entries."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -93,9 +100,7 @@ def parse_documents(content: bytes, source: str) -> list[Document]:
     yaml = YAML(typ="safe", pure=True)
     documents: list[Document] = []
     try:
-        for node in yaml.compose_all(content.decode()):
-            if node is None or (node.id == "scalar" and node.value == ""):
-                continue
+        for node in _top(yaml.compose_all(content.decode())):
             lines: dict[str, int] = {}
             value = _value(node, "", source, lines, yaml.constructor)
             if not isinstance(value, dict):
@@ -112,6 +117,16 @@ def parse_documents(content: bytes, source: str) -> list[Document]:
     if not documents:
         raise InvalidArgument(f"{source} holds no document")
     return documents
+
+
+def _top(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        if node is None or (node.id == "scalar" and node.value == ""):
+            continue
+        if node.id == "sequence" and str(node.tag) in _PLAIN_TAGS and not node.anchor:
+            yield from node.value
+        else:
+            yield node
 
 
 def _read(path: Path) -> bytes:
@@ -211,6 +226,8 @@ def _wrong_item(field: Any, value: Any, path: str) -> Iterator[FieldViolation]:
         field.CPPTYPE_DOUBLE: ("a number", isinstance(value, int | float) and not isinstance(value, bool)),
     }.get(field.cpp_type, ("a whole number", _is_whole(value)))
     if not fits:
+        if field.name in _DURATIONS:
+            wanted = "a duration with its unit, such as PT6H or P7D"
         yield FieldViolation(path, f"must be {wanted}, not {_kind(value)}")
 
 

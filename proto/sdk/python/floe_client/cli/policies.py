@@ -8,57 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from floe_client.cli.groups import group
+from floe_client.cli.policy_files import add_to
 from floe_client.cli.shell import Shell, command
-from floe_client.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from floe_client.cli.documents import Document
-    from floe_client.policies import Applied
-    from floe_client.sync import Floe
     from floe_client.types import Policy
 
 app = group("Policies: which tables are maintained, by which operations, and how.")
 
+add_to(app)
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The policy's name.", show_default=False)]
-_CHANGES = {"created": "would be created", "updated": "would be updated", "unchanged": "is as it should be"}
-
-
-@command(app, "apply", example="floe policy apply -f policies/")
-def apply(
-    shell: Shell,
-    source: Annotated[
-        str,
-        typer.Option(
-            "--file", "-f", metavar="FILE|DIR|-", help="YAML or JSON, several documents each, or standard input."
-        ),
-    ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, store nothing.")] = False,
-) -> None:
-    """Create or update policies as files say. If one of them is wrong, none is stored."""
-    from floe_client.cli.documents import read_documents
-    from floe_client.cli.render import as_json, print_json
-    from floe_client.types import Policy
-
-    read = [(document, document.message(Policy)) for document in read_documents(source)]
-    _refuse_twins(read)
-    with shell.connect() as client:
-        if dry_run or len(read) > 1:
-            checked = [_apply(client, document, policy, validate_only=True) for document, policy in read]
-        applied = checked if dry_run else [_apply(client, document, policy) for document, policy in read]
-    if shell.as_json:
-        print_json({"policies": [{"change": each.change, "policy": as_json(each.policy)} for each in applied]})
-        return
-    for (_, policy), each in zip(read, applied, strict=True):
-        print(f"policy {policy.name} {_CHANGES[each.change] if dry_run else each.change}")
 
 
 @command(app, "get", example="floe policy get compact-sales")
-def get(shell: Shell, name: Name) -> None:
+def get(
+    shell: Shell,
+    name: Name,
+    generation: Annotated[int, typer.Option(min=0, help="As it was when this generation began; 0: as it is.")] = 0,
+) -> None:
     """Show one policy, as the YAML that would apply it."""
     from floe_client.cli.render import as_json, print_json
 
     with shell.connect() as client:
-        policy = client.policies.get(name)
+        policy = client.policies.get(name, generation=generation)
     if shell.as_json:
         print_json(as_json(policy, complete=False))
     else:
@@ -108,25 +81,12 @@ def delete(
         print(f"policy {name} {'would be deleted' if dry_run else 'deleted'}")
 
 
-def _apply(client: Floe, document: Document, policy: Policy, *, validate_only: bool = False) -> Applied:
-    try:
-        return client.policies.apply(policy, validate_only=validate_only)
-    except InvalidArgument as error:
-        raise document.located(error) from error
-
-
-def _refuse_twins(read: list[tuple[Document, Policy]]) -> None:
-    places: dict[str, str] = {}
-    for document, policy in read:
-        place = document.place("name")
-        if policy.name in places:
-            raise InvalidArgument(f"{place}: policy {policy.name!r} stands in {places[policy.name]} already; keep one")
-        places[policy.name] = place
-
-
 def _operations(policy: Policy) -> str:
-    configured = [field.name.upper() for field, _ in policy.ListFields() if field.message_type is not None]
-    return ", ".join(name for name in configured if name in ("REWRITE_DATA_FILES", "EXPIRE_SNAPSHOTS"))
+    from floe_client.types import OperationType
+
+    known = {name.removeprefix("OPERATION_TYPE_") for name, _ in OperationType.items()}
+    configured = (field.name.upper() for field, _ in policy.ListFields())
+    return ", ".join(name for name in configured if name in known)
 
 
 def _print_yaml(policy: Policy) -> None:
@@ -154,6 +114,9 @@ def _numbers(descriptor: Any, document: dict[str, Any]) -> dict[str, Any]:
 def _number(field: Any, value: Any) -> Any:
     if isinstance(value, list):
         return [_number(field, each) for each in value]
-    if isinstance(value, dict) and not field.message_type.GetOptions().map_entry:
-        return _numbers(field.message_type, value)
+    if isinstance(value, dict):
+        if not field.message_type.GetOptions().map_entry:
+            return _numbers(field.message_type, value)
+        content = field.message_type.fields_by_name["value"]
+        return {key: _number(content, each) for key, each in value.items()}
     return int(value) if field.cpp_type == field.CPPTYPE_INT64 else value
