@@ -108,7 +108,7 @@ async def _serve(config: ControlPlaneConfig, stop: asyncio.Event) -> None:
             resources.push_async_callback(server.announce, False)
         # Last in, first out: whoever stops schedules nothing more from the first moment on, and others may at once.
         await resources.enter_async_context(_beside(parts.leader.run()))
-        _spare_the_collector()
+        spare_the_collector()
         logger.info("control_plane.started", version=version(), store=config.store.type)
         await stop.wait()
         logger.info("control_plane.stopping")
@@ -206,7 +206,7 @@ def executor_limits(config: ControlPlaneConfig) -> Limits:
     )
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """What was made until now stays, and going through it again and again costs a busy replica a tenth of its time."""
     gc.collect()
     gc.freeze()

@@ -36,7 +36,7 @@ _LOCKED_PAUSE: Final = timedelta(milliseconds=500)
 _STAMP_EVERY: Final = timedelta(seconds=1)
 _SET: Final = 100
 """Targets in one transaction: an election waits for it, and the calls of this process for each step of it."""
-_AT_A_TIME: Final = 2
+_AT_A_TIME: Final = 3
 _BREATH: Final = 10
 """After so many decisions others get their turn on the loop."""
 _CHANGED_PAUSE: Final = timedelta(seconds=1)

@@ -8,7 +8,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from tests.bench import api, report
+from tests.bench import api, report, scheduling
 from tests.bench.inspection import Inspections, bench_inspect
 from tests.bench.overhead import operation_overhead
 from tests.bench.resolve import resolve_by_index
@@ -55,6 +55,9 @@ FIGURES: dict[str, Callable[[], bool]] = {
     "inspect": inspect,
     "inspect_cold": inspect_many_manifests,
     "resolve": resolve_by_index,
+    "tick_idle": lambda: asyncio.run(scheduling.tick_idle()),
+    "slots_due": lambda: asyncio.run(scheduling.slots_due()),
+    "loop_gap": lambda: asyncio.run(scheduling.loop_gap()),
     "list_flat": lambda: asyncio.run(api.list_flat()),
 }
 
