@@ -155,9 +155,14 @@ def test_a_window_is_open_from_its_start_to_its_end(data: st.DataObject, meaning
     tick = timedelta(microseconds=1)
     assert meaning.is_open(found.start)
     assert meaning.is_open(found.end - tick)
+    # Where a gap swallows the pause between two windows, one begins as the other ends.
+    after = window(config(meaning), found.end)
+    assert after is None or after.start == found.end
+    assert (after is not None) == meaning.is_open(found.end)
     if meaning.opens is not None:
-        assert not meaning.is_open(found.start - tick)
-    assert not meaning.is_open(found.end)
+        before = window(config(meaning), found.start - tick)
+        assert before is None or before.end == found.start
+        assert (before is not None) == meaning.is_open(found.start - tick)
 
 
 @settings(deadline=None)
