@@ -42,17 +42,19 @@ check: $(READY) ## prove a change in under a minute: format, lint, types, import
 	$(RUN)/lint-imports
 	$(RUN)/python proto/generate.py --check --lint --breaking
 	$(RUN)/python -m control_plane.config_reference --check docs/configuration.md
+	$(RUN)/python -m control_plane.policy_reference --check docs/policies.md
 	$(RUN)/python -m pytest -m "not slow and not spark" $(CHECKED)
 
 format: $(READY) ## write the code as the formatter wants it
 	$(RUN)/ruff format
 	$(RUN)/ruff check --fix
 
-gen: $(READY) ## write what is generated: shared/gen from proto/, two pages of docs/ from the code
+gen: $(READY) ## write what is generated: shared/gen from proto/, pages of docs/ from the code
 	$(RUN)/python proto/generate.py
 	$(RUN)/python -m control_plane.domain.diagram > docs/state-machine.md.new
 	mv docs/state-machine.md.new docs/state-machine.md
 	$(RUN)/python -m control_plane.config_reference docs/configuration.md
+	$(RUN)/python -m control_plane.policy_reference docs/policies.md
 
 lock: $(READY) ## resolve the requirements of every role again, keeping what still fits
 	$(LOCK) requirements/build.in -o requirements/build.txt

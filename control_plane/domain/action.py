@@ -40,8 +40,12 @@ def plan_action(policy: Policy, kind: OperationType, *, now: datetime, floors: F
             return _expire_snapshots(expire, now, floors.snapshot_age)
         case OrphanCleanupConfig() as cleanup:
             return _orphan_cleanup(cleanup, now, floors.orphan_age)
-        case RewritePositionDeletesConfig() | RewriteManifestsConfig() | ComputeStatisticsConfig() as config:
+        case RewritePositionDeletesConfig() | RewriteManifestsConfig() as config:
             return config.model_dump(mode="json", exclude_defaults=True)
+        case ComputeStatisticsConfig() as statistics:
+            # Unset means false on the wire, and this one is true by default.
+            partitions = {"partition_statistics": statistics.partition_statistics is not False}
+            return statistics.model_dump(mode="json", exclude_defaults=True) | partitions
         case None:
             raise ValueError(f"policy {policy.name} does not configure {kind}")
         case other:

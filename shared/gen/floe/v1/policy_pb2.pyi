@@ -96,7 +96,7 @@ class Policy(_message.Message):
     A part that holds a dot stands in double quotes, `lake."a.b".t`; nothing in quotes is a wildcard.
     """
     enabled: _builtins.bool
-    """Unset: enabled. A disabled policy governs nothing, and its operations that have not started are skipped."""
+    """A disabled policy governs nothing, and its operations that have not started are skipped. Unset: true."""
     priority: _builtins.int
     """From -10,000 to 10,000; unset: 0. The highest governs."""
     managed_by: _builtins.str
@@ -127,36 +127,46 @@ class Policy(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def rewrite_data_files_schedule(self) -> Global___ScheduleConfig:
-        """When data files are rewritten; unset: only when somebody triggers it. The same holds for every other schedule, and
-        each needs its operation beside it.
+        """When data files are rewritten; unset: only when somebody triggers it. So it is with every schedule, and each needs
+        its operation beside it.
         """
 
     @_builtins.property
-    def expire_snapshots_schedule(self) -> Global___ScheduleConfig: ...
+    def expire_snapshots_schedule(self) -> Global___ScheduleConfig:
+        """When snapshots are expired."""
+
     @_builtins.property
     def rewrite_position_deletes(self) -> Global___RewritePositionDeletesConfig:
         """Set, even if empty: the policy compacts position delete files."""
 
     @_builtins.property
-    def rewrite_position_deletes_schedule(self) -> Global___ScheduleConfig: ...
+    def rewrite_position_deletes_schedule(self) -> Global___ScheduleConfig:
+        """When position delete files are compacted."""
+
     @_builtins.property
     def rewrite_manifests(self) -> Global___RewriteManifestsConfig:
         """Set, even if empty: the policy rewrites manifests."""
 
     @_builtins.property
-    def rewrite_manifests_schedule(self) -> Global___ScheduleConfig: ...
+    def rewrite_manifests_schedule(self) -> Global___ScheduleConfig:
+        """When manifests are rewritten."""
+
     @_builtins.property
     def orphan_cleanup(self) -> Global___OrphanCleanupConfig:
         """Set, even if empty: the policy removes orphan files."""
 
     @_builtins.property
-    def orphan_cleanup_schedule(self) -> Global___ScheduleConfig: ...
+    def orphan_cleanup_schedule(self) -> Global___ScheduleConfig:
+        """When orphan files are removed."""
+
     @_builtins.property
     def compute_statistics(self) -> Global___ComputeStatisticsConfig:
         """Set, even if empty: the policy computes statistics."""
 
     @_builtins.property
-    def compute_statistics_schedule(self) -> Global___ScheduleConfig: ...
+    def compute_statistics_schedule(self) -> Global___ScheduleConfig:
+        """When statistics are computed."""
+
     @_builtins.property
     def health_thresholds(self) -> Global___HealthThresholds:
         """What its tables are held against; unset: the defaults."""
@@ -242,21 +252,23 @@ class ScheduleConfig(_message.Message):
     `?` is read as `*`. In a daylight-saving gap a time of day fires at the first instant that exists, in a fold once.
     """
     interval: _builtins.str
-    """An ISO 8601 duration such as `PT6H`, above zero: from the end of one operation to the next slot."""
+    """An ISO 8601 duration such as `PT6H`, above zero: from the end of one operation to the next slot. A bare number is
+    refused, since it has no unit.
+    """
     time_zone: _builtins.str
     """A name of the IANA database, such as `Europe/Zurich`; unset: UTC."""
     window_start: _builtins.str
     """`HH:mm`, inclusive; with `window_end`. Slots lie inside the window, which may go over midnight."""
     window_end: _builtins.str
-    """`HH:mm`, exclusive."""
+    """`HH:mm`, exclusive; with `window_start`, from which it differs."""
     at_window_end: _builtins.str
-    """`FINISH` or `CANCEL` what still runs when the window closes; unset: FINISH."""
+    """`FINISH` or `CANCEL` what still runs when the window closes; needs a window. Unset: FINISH."""
     timeout: _builtins.str
     """An ISO 8601 duration: an operation that runs longer is cancelled. Unset: six hours."""
     jitter: _builtins.str
     """An ISO 8601 duration, shorter than the interval: slots are spread over it, each table always at the same place."""
     enabled: _builtins.bool
-    """Unset: enabled."""
+    """A schedule that is not enabled has no slots. Unset: true."""
     @_builtins.property
     def allowed_days(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """`MONDAY` to `SUNDAY`, none twice: the day on which the window opened counts. Empty: every day."""
@@ -388,22 +400,29 @@ class TriggerConditions(_message.Message):
     PER_OPERATION_MIN_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
     PER_OPERATION_FIELD_NUMBER: _builtins.int
     small_file_percentage_above: _builtins.float
-    """Percent, 0 to 100."""
+    """Small files, in percent of the data files."""
     small_file_count_above: _builtins.int
+    """Data files below `small_file_size_bytes` of the health thresholds."""
     reducible_file_count_above: _builtins.int
     """The files that a bin-pack would remove."""
     total_file_size_above_bytes: _builtins.int
+    """Bytes of all data files."""
     delete_file_count_above: _builtins.int
+    """Delete files of all kinds."""
     delete_file_ratio_above: _builtins.float
     """Delete files for each data file."""
     snapshot_count_above: _builtins.int
+    """Snapshots in the metadata."""
     snapshot_age_above_days: _builtins.float
-    """The age of the oldest snapshot."""
+    """Of the oldest snapshot."""
     partition_count_above: _builtins.int
+    """An unpartitioned table has one."""
     partition_skew_above: _builtins.float
     """Files of the fullest partition for each of the mean one."""
     manifest_count_above: _builtins.int
+    """Manifests of the current snapshot."""
     manifest_size_above_bytes: _builtins.int
+    """Bytes of these manifests."""
     min_interval_minutes: _builtins.int
     """Since the last success of the operation on the table."""
     critical_pipeline: _builtins.bool
@@ -411,6 +430,7 @@ class TriggerConditions(_message.Message):
     success.
     """
     critical_pipeline_max_delay_minutes: _builtins.int
+    """Needed with `critical_pipeline`: how late is too late."""
     trigger_logic: _builtins.str
     """`OR`: any threshold is enough; `AND`: all that are set are needed. Unset: OR."""
     expression: _builtins.str
@@ -674,7 +694,9 @@ class HealthThresholds(_message.Message):
         WARNING_FIELD_NUMBER: _builtins.int
         CRITICAL_FIELD_NUMBER: _builtins.int
         warning: _builtins.float
+        """From here on it is a warning. Unset: the preset's."""
         critical: _builtins.float
+        """From here on it is critical; not below `warning`. Unset: the preset's."""
         def __init__(
             self,
             *,
@@ -710,39 +732,51 @@ class HealthThresholds(_message.Message):
     PARTITION_SKEW_FIELD_NUMBER: _builtins.int
     STALE_METADATA_DAYS_FIELD_NUMBER: _builtins.int
     preset: _builtins.str
-    """`DEFAULT`, `STRICT` or `RELAXED`; unset: DEFAULT."""
+    """What holds where nothing else is said: `DEFAULT`, `STRICT` or `RELAXED`; unset: DEFAULT."""
     small_file_size_bytes: _builtins.int
-    """A data file below it is small."""
+    """Bytes; a data file below it is small."""
     large_file_size_bytes: _builtins.int
-    """A data file above it is large; above `small_file_size_bytes`."""
+    """Bytes; a data file above it is large; above `small_file_size_bytes`."""
     @_builtins.property
     def small_file_percent(self) -> Global___HealthThresholds.Pair:
         """Percent of the data files."""
 
     @_builtins.property
-    def large_file_percent(self) -> Global___HealthThresholds.Pair: ...
+    def large_file_percent(self) -> Global___HealthThresholds.Pair:
+        """Percent of the data files."""
+
     @_builtins.property
-    def file_count(self) -> Global___HealthThresholds.Pair: ...
+    def file_count(self) -> Global___HealthThresholds.Pair:
+        """Data files."""
+
     @_builtins.property
-    def snapshot_count(self) -> Global___HealthThresholds.Pair: ...
+    def snapshot_count(self) -> Global___HealthThresholds.Pair:
+        """Snapshots in the metadata."""
+
     @_builtins.property
     def snapshot_age_days(self) -> Global___HealthThresholds.Pair:
         """Of the oldest snapshot."""
 
     @_builtins.property
-    def delete_file_count(self) -> Global___HealthThresholds.Pair: ...
+    def delete_file_count(self) -> Global___HealthThresholds.Pair:
+        """Delete files of all kinds."""
+
     @_builtins.property
     def delete_file_ratio(self) -> Global___HealthThresholds.Pair:
         """Delete files for each data file."""
 
     @_builtins.property
-    def manifest_count(self) -> Global___HealthThresholds.Pair: ...
-    @_builtins.property
-    def manifest_size_bytes(self) -> Global___HealthThresholds.Pair:
-        """All manifests of the current snapshot."""
+    def manifest_count(self) -> Global___HealthThresholds.Pair:
+        """Manifests of the current snapshot."""
 
     @_builtins.property
-    def partition_count(self) -> Global___HealthThresholds.Pair: ...
+    def manifest_size_bytes(self) -> Global___HealthThresholds.Pair:
+        """Bytes of these manifests."""
+
+    @_builtins.property
+    def partition_count(self) -> Global___HealthThresholds.Pair:
+        """An unpartitioned table has one."""
+
     @_builtins.property
     def partition_skew(self) -> Global___HealthThresholds.Pair:
         """Files of the fullest partition for each of the mean one."""
@@ -806,10 +840,13 @@ class Budget(_message.Message):
         BYTES_FIELD_NUMBER: _builtins.int
         ENGINE_SECONDS_FIELD_NUMBER: _builtins.int
         tables: _builtins.int
+        """Different tables."""
         operations: _builtins.int
+        """One operation is one, whatever it changes."""
         bytes: _builtins.int
-        """To be rewritten, by estimate; corrected when the operation has finished."""
+        """Bytes to be rewritten, by estimate; corrected when the operation has finished."""
         engine_seconds: _builtins.int
+        """Time that engines spend, by estimate; corrected when the operation has finished."""
         def __init__(
             self,
             *,
@@ -1079,7 +1116,7 @@ class ExpireSnapshotsConfig(_message.Message):
     """From 1: so many snapshots stay, whatever their age. Unset: 5."""
     max_snapshot_age: _builtins.str
     """An ISO 8601 duration such as `P7D`, without years and months, not below the deployment's floor: younger snapshots
-    stay. Unset: P7D. A string for the reason given at RewriteDataFilesConfig.
+    stay. Unset: P7D.
     """
     clean_expired_metadata: _builtins.bool
     """Remove schemas and partition specs that no snapshot needs any more. Unset: false."""
@@ -1128,7 +1165,7 @@ class RewritePositionDeletesConfig(_message.Message):
     target_file_size_bytes: _builtins.int
     """Bytes, above 0. Unset: the table's `write.delete.target-file-size-bytes`."""
     rewrite_all: _builtins.bool
-    """Unset: false, only what the engine's own rules select."""
+    """Rewrite every position delete file. Unset: false, only what the engine's own rules select."""
     filter: _builtins.str
     """As in RewriteDataFilesConfig; not with `rewrite_all`."""
     def __init__(
@@ -1174,9 +1211,13 @@ class RewriteManifestsConfig(_message.Message):
         LOWER_BOUND_FIELD_NUMBER: _builtins.int
         UPPER_BOUND_FIELD_NUMBER: _builtins.int
         contains_null: _builtins.bool
+        """Some value is null."""
         contains_nan: _builtins.bool
+        """Some value is not a number."""
         lower_bound: _builtins.str
+        """The lowest value."""
         upper_bound: _builtins.str
+        """The highest value."""
         def __init__(
             self,
             *,
@@ -1228,21 +1269,33 @@ class RewriteManifestsConfig(_message.Message):
         FIRST_ROW_ID_FIELD_NUMBER: _builtins.int
         PARTITION_SUMMARIES_FIELD_NUMBER: _builtins.int
         path: _builtins.str
+        """Where the manifest lies."""
         length: _builtins.int
         """Bytes."""
         spec_id: _builtins.int
+        """The partition spec that it was written with."""
         content: _builtins.str
         """`DATA` or `DELETES`."""
         sequence_number: _builtins.int
+        """Of the commit that added it."""
         min_sequence_number: _builtins.int
+        """The lowest of its live files."""
         snapshot_id: _builtins.int
+        """The snapshot that added it."""
         added_files_count: _builtins.int
+        """Files that it added."""
         existing_files_count: _builtins.int
+        """Files that were there before."""
         deleted_files_count: _builtins.int
+        """Files that it marks deleted."""
         added_rows_count: _builtins.int
+        """Rows of the added files."""
         existing_rows_count: _builtins.int
+        """Rows of the existing files."""
         deleted_rows_count: _builtins.int
+        """Rows of the deleted files."""
         first_row_id: _builtins.int
+        """The first row id that it assigns."""
         @_builtins.property
         def partition_summaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RewriteManifestsConfig.PartitionSummary]:
             """By partition field, in the order of the spec; at most 100."""
@@ -1340,7 +1393,9 @@ class RewriteManifestsConfig(_message.Message):
         """Partition columns to cluster by, at most 100, none twice."""
 
     @_builtins.property
-    def rewrite_if(self) -> Global___RewriteManifestsConfig.RewriteIf: ...
+    def rewrite_if(self) -> Global___RewriteManifestsConfig.RewriteIf:
+        """Which of them. Unset: all."""
+
     def __init__(
         self,
         *,
