@@ -81,7 +81,7 @@ class Policy(_message.Message):
     TRIGGER_CONDITIONS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Identifier: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`. Immutable."""
+    """1 to 63 of `a`-`z`, `0`-`9` and `-`, first and last a letter or digit. Never changes."""
     description: _builtins.str
     """For people; at most 2,000 characters."""
     table_pattern: _builtins.str
