@@ -120,8 +120,11 @@ class NoGoverningPolicy(DomainError):
 
 
 class PolicyDisabled(DomainError):
-    def __init__(self, policy: str) -> None:
-        super().__init__(f"policy {policy!r} is disabled; enable it or name another", policy=policy)
+    """It runs nothing: it is disabled or, `shadow`, only decides and records."""
+
+    def __init__(self, policy: str, *, shadow: bool = False) -> None:
+        why = "is in mode SHADOW and runs nothing; make it ACTIVE" if shadow else "is disabled; enable it"
+        super().__init__(f"policy {policy!r} {why} or name another", policy=policy)
 
 
 class PatternMismatch(DomainError):

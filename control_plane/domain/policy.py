@@ -110,6 +110,11 @@ class PolicySpec(Document):
     def effective_mode(self) -> PolicyMode:
         return self.mode or PolicyMode.ACTIVE
 
+    @property
+    def runs(self) -> bool:
+        """Whether anything may be done under it."""
+        return self.is_enabled and self.effective_mode is PolicyMode.ACTIVE
+
     @cached_property
     def thresholds(self) -> Thresholds:
         """What the tables that it governs are held against."""

@@ -96,8 +96,8 @@ class OperationsService:
                 operation_id, state=done.state, why=f"{done.state_reason}; trigger the table by its name"
             )
         policy = await self._store.policies.get(done.policy)
-        if not policy.spec.is_enabled:
-            raise PolicyDisabled(policy.spec.name)
+        if not policy.spec.runs:
+            raise PolicyDisabled(policy.spec.name, shadow=policy.spec.is_enabled)
         if done.type not in policy.spec.operation_types:
             raise OperationNotRetryable(
                 operation_id, state=done.state, why=f"policy {done.policy!r} no longer configures {done.type}"

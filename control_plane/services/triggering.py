@@ -212,8 +212,8 @@ def _governing(
 
 
 def _configured(policy: Policy, table: TableName, types: Sequence[OperationType]) -> Mapping[OperationType, Policy]:
-    if not policy.spec.is_enabled:
-        raise PolicyDisabled(policy.spec.name)
+    if not policy.spec.runs:
+        raise PolicyDisabled(policy.spec.name, shadow=policy.spec.is_enabled)
     if not policy.spec.pattern.matches(table):
         raise PatternMismatch(policy.spec.name, pattern=policy.spec.table_pattern, table=str(table))
     configured = policy.spec.operation_types

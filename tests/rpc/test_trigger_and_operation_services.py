@@ -132,6 +132,22 @@ async def test_a_catalog_that_cannot_be_asked_is_unavailable(api: Api) -> None:
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "CATALOG_UNREACHABLE")
 
 
+async def test_a_shadow_policy_runs_nothing_even_if_somebody_asks(api: Api) -> None:
+    await register_catalog(api)
+    await know_table(api)
+    await apply_policy(api, "shadow", mode="SHADOW")
+    naming = TriggerMaintenanceRequest()
+    naming.CopyFrom(ORDERS_REQUEST)
+    naming.policy_name = "shadow"
+
+    governing = await refused(api.triggers.TriggerMaintenance(ORDERS_REQUEST))
+    named = await refused(api.triggers.TriggerMaintenance(naming))
+
+    assert governing.reason == "NO_GOVERNING_POLICY"
+    assert named.reason == "POLICY_DISABLED"
+    assert "is in mode SHADOW and runs nothing" in named.message
+
+
 async def test_a_policy_that_does_not_apply_is_a_failed_precondition(api: Api) -> None:
     await register_catalog(api)
     await know_table(api)

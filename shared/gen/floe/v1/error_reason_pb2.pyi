@@ -46,7 +46,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NO_GOVERNING_POLICY: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION: no enabled policy configures the operation for the table. Metadata: table."""
     ERROR_REASON_POLICY_DISABLED: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION. Metadata: policy."""
+    """FAILED_PRECONDITION: the policy is disabled, or a SHADOW one, which runs nothing. Metadata: policy."""
     ERROR_REASON_PATTERN_MISMATCH: _ErrorReason.ValueType  # 13
     """FAILED_PRECONDITION: the named policy's pattern does not match the table. Metadata: policy, table."""
     ERROR_REASON_OPERATION_FINISHED: _ErrorReason.ValueType  # 14
@@ -105,7 +105,7 @@ ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 10
 ERROR_REASON_NO_GOVERNING_POLICY: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION: no enabled policy configures the operation for the table. Metadata: table."""
 ERROR_REASON_POLICY_DISABLED: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION. Metadata: policy."""
+"""FAILED_PRECONDITION: the policy is disabled, or a SHADOW one, which runs nothing. Metadata: policy."""
 ERROR_REASON_PATTERN_MISMATCH: ErrorReason.ValueType  # 13
 """FAILED_PRECONDITION: the named policy's pattern does not match the table. Metadata: policy, table."""
 ERROR_REASON_OPERATION_FINISHED: ErrorReason.ValueType  # 14
