@@ -166,7 +166,7 @@ def compose_leader(
         store,
         clock,
         governing,
-        ResolvingService(store, governing),
+        ResolvingService(store, governing, rules=rules),
         discovery,
         rules=rules,
         floors=config.guards.floors(),

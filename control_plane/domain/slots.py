@@ -169,6 +169,9 @@ def _backlog(clerk: Clerk, finding: Finding, rules: SchedulingRules) -> tuple[da
     slot = facts.target.slot
     assert schedule is not None and slot is not None, "a backlog has a schedule and begins with a slot"
     key = key_of(facts.target)
+    if slot <= facts.target.since:
+        # Given back by an operation of an earlier generation: what came due since then, that one has answered for.
+        return slot, ()
     found = missed(schedule, key=key, slot=slot, now=now, most=rules.max_missed)
     if found.last == slot:
         return slot, ()
@@ -276,7 +279,7 @@ def _following(
 ) -> Planned | None:
     """The slot after one that is decided: a cron's next, an interval from now on."""
     if schedule.interval is None:
-        return next_slot(schedule, key=key_of(target), after=slot)
+        return next_slot(schedule, key=key_of(target), after=max(slot, target.since))
     if finding.reason is DecisionReason.CATCH_UP:
         # The window closed on it: it is due as soon as the next one opens.
         return first_slot(schedule, key=key_of(target), since=now, last_finish=None)

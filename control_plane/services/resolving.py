@@ -14,11 +14,13 @@ import structlog
 
 from control_plane.domain.catalog import Table, TableState
 from control_plane.domain.decision_rows import Clerk
+from control_plane.domain.errors import PolicyNotFound
 from control_plane.domain.identifiers import OperationType, TableName
 from control_plane.domain.pattern import Pattern
 from control_plane.domain.policy import Policy
 from control_plane.domain.policy_index import Reach, coarse
-from control_plane.domain.schedule import first_slot
+from control_plane.domain.schedule import first_slot, missed
+from control_plane.domain.schedule_config import ScheduleConfig
 from control_plane.domain.scheduling import (
     DecisionReason,
     PolicyChange,
@@ -30,6 +32,7 @@ from control_plane.domain.scheduling import (
     Target,
     Term,
 )
+from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slot_checks import Finding, key_of
 from control_plane.ports.records import Store
 from control_plane.services.governing import Governance, GoverningPolicies
@@ -54,9 +57,10 @@ class _Progress:
 class ResolvingService:
     """The leader's bookkeeping of targets; one set of tables at a time."""
 
-    def __init__(self, store: Store, governing: GoverningPolicies) -> None:
+    def __init__(self, store: Store, governing: GoverningPolicies, *, rules: SchedulingRules) -> None:
         self._store = store
         self._governing = governing
+        self._rules = rules
         self._seen: frozenset[int] = frozenset()
         self._progress: dict[int, _Progress] = {}
 
@@ -118,13 +122,37 @@ class ResolvingService:
                 if number % _BREATH == _BREATH - 1:
                     await asyncio.sleep(0)
                 targets = _targets(table, before, governance, now)
-                closed.extend(_closed(table, before, targets, now, term))
+                for target, replaced in _left(before, targets, now):
+                    closed.append(await self._close(table, target, replaced, now, term))
                 resolved.append((table, targets))
             if closed:
                 await self._store.scheduling.settle(closed)
             await self._store.scheduling.resolved(resolved)
         logger.debug("tables.resolved", tables=len(found), targets=sum(len(targets) for _, targets in resolved))
         return True
+
+    async def _close(self, table: Table, target: Target, replaced: Target | None, now: datetime, term: Term) -> Settled:
+        """The last word on the slots that came due and that nobody will decide any more."""
+        assert target.slot is not None, "a target that is left with a slot"
+        reason, text = _why_closed(table, target, replaced)
+        finding = Finding(verdict=SlotVerdict.SKIPPED, reason=reason, text=text, steps=(Step("policy", text, False),))
+        schedule = await self._schedule_of(target)
+        last, count = target.slot, 1
+        if schedule is not None:
+            found = missed(schedule, key=key_of(target), slot=target.slot, now=now, most=self._rules.max_missed)
+            last, count = found.last, found.count
+        decision = Clerk(SlotFacts(target, table), schedule, now, term.number).decision(
+            target.slot, finding, last_slot=last if count > 1 else None, slots=count
+        )
+        return Settled(replace(target, slot=None, due=None, deferred=False), (decision,))
+
+    async def _schedule_of(self, target: Target) -> ScheduleConfig | None:
+        """The schedule that the target stood under. None: it is not known any more."""
+        try:
+            policy = await self._store.policies.generation(target.policy, target.policy_generation)
+        except PolicyNotFound:
+            return None
+        return policy.spec.schedule(target.type) if policy.create_time == target.policy_create_time else None
 
 
 def _reaches(patterns: Iterable[Pattern]) -> Sequence[Reach]:
@@ -184,22 +212,15 @@ def _is_same(before: Target, after: Target) -> bool:
     )
 
 
-def _closed(
-    table: Table, before: Iterable[Target], after: Iterable[Target], now: datetime, term: Term
-) -> Iterator[Settled]:
-    """The last word on slots that came due or wait, and whose targets go: nobody will decide them any more."""
+def _left(before: Iterable[Target], after: Iterable[Target], now: datetime) -> Iterator[tuple[Target, Target | None]]:
+    """Targets that go while a slot of theirs is due or waits, with what comes in their place."""
     staying = {(target.type, target.mode): target for target in after}
     for target in before:
         replaced = staying.get((target.type, target.mode))
         if replaced is not None and _is_same(target, replaced):
             continue
-        slot = target.slot
-        if slot is None or not (target.deferred or slot <= now):
-            continue
-        reason, text = _why_closed(table, target, replaced)
-        finding = Finding(verdict=SlotVerdict.SKIPPED, reason=reason, text=text, steps=(Step("policy", text, False),))
-        decision = Clerk(SlotFacts(target, table), None, now, term.number).decision(slot, finding)
-        yield Settled(replace(target, slot=None, due=None, deferred=False), (decision,))
+        if target.slot is not None and (target.deferred or target.slot <= now):
+            yield target, replaced
 
 
 def _why_closed(table: Table, target: Target, replaced: Target | None) -> tuple[DecisionReason, str]:

@@ -103,7 +103,7 @@ async def leader(postgres: PostgresServer, targets: int) -> AsyncIterator[Leader
                 store,
                 clock,
                 governing,
-                ResolvingService(store, governing),
+                ResolvingService(store, governing, rules=SchedulingRules()),
                 discovery,
                 rules=SchedulingRules(),
                 floors=Floors(),
@@ -203,8 +203,8 @@ async def _bare_insert(dsn: str) -> float:
     begun = time.perf_counter()
     async with connection.transaction():
         for table in _WRITTEN:
-            columns = list(rows[table][0].keys())
-            await connection.copy_records_to_table(f"bare_{table}", records=rows[table], columns=columns, timeout=300)
+            columns, records = list(rows[table][0].keys()), map(tuple, rows[table])
+            await connection.copy_records_to_table(f"bare_{table}", records=records, columns=columns, timeout=300)
     took = time.perf_counter() - begun
     await connection.close()
     return took

@@ -64,7 +64,7 @@ class Replica:
             self.store,
             self.clock,
             governing,
-            ResolvingService(self.store, governing),
+            ResolvingService(self.store, governing, rules=self.rules),
             self.discovery,
             rules=self.rules,
             floors=Floors(),

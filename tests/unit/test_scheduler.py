@@ -308,6 +308,23 @@ async def test_a_slot_that_waits_is_closed_when_its_policy_changes(replica: Repl
     assert decision.text == "skipped: policy nightly has changed"
 
 
+async def test_all_slots_that_came_due_before_their_policy_changed_are_recorded(replica: Replica) -> None:
+    policy = replica.policy(**EVERY_MINUTE)
+    await replica.register(policy)
+    await replica.work()
+    replica.clock.advance(10 * MINUTE)
+    await replica.change(policy, priority=7, **EVERY_MINUTE)
+    await replica.work()
+
+    (closed,) = await replica.decisions()
+    assert (closed.reason, closed.slot, closed.last_slot, closed.slots) == (
+        DecisionReason.POLICY_CHANGED,
+        at(12, 1),
+        at(12, 10),
+        10,
+    )
+
+
 async def test_a_policy_that_is_deleted_leaves_no_target(replica: Replica) -> None:
     policy = replica.policy(**EVERY_MINUTE)
     (table,) = await replica.register(policy)
