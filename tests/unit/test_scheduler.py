@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from control_plane.domain.floors import Floors
 from control_plane.domain.health import Metric
 from control_plane.domain.identifiers import CatalogName, OperationType
 from control_plane.domain.observation import ObservationError, ObservationKind
@@ -17,6 +18,8 @@ from control_plane.domain.scheduling import DecisionReason, PolicyMode, SlotFact
 from control_plane.domain.slots import Judgement, decide
 from control_plane.ports.records import Store
 from control_plane.ports.scheduling import TermOver
+from control_plane.services.observing import ObservingService
+from control_plane.services.triggering import TriggeringService
 from control_plane.store.memory import MemoryStore
 from tests.support import factories
 from tests.support.clock import ManualClock
@@ -379,6 +382,20 @@ async def test_a_budget_of_an_hour_counts_over_passes_and_terms(replica: Replica
     replica.clock.advance(30 * MINUTE)
     await other.work()
     assert Counter(one.verdict for one in await replica.decisions()) == {FIRED: 3, DEFERRED: 2}
+
+
+async def test_what_is_triggered_by_hand_counts_against_the_budget_and_is_not_refused(replica: Replica) -> None:
+    budget: dict[str, Any] = {"budget": {"perHour": {"operations": 2}}}
+    tables = await replica.register(replica.policy(**_hourly(**budget)), tables=3)
+    await replica.work()
+    replica.clock.advance(HOUR - MINUTE)
+    observing = ObservingService(replica.store, replica.clock)
+    triggering = TriggeringService(replica.store, observing, floors=Floors())
+    for _ in range(2):
+        await triggering.queue(await triggering.plan(tables[0], policy=None, types=(), by="local:test"))
+    replica.clock.advance(MINUTE)
+    await replica.work()
+    assert Counter(one.reason for one in await replica.decisions()) == {"overlap": 1, "budget": 2}
 
 
 async def test_schedules_can_be_turned_off_and_are_kept(store: Store, clock: ManualClock) -> None:
