@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from tests.bench import api, report, scheduling
+from tests.bench.explain import explain
 from tests.bench.inspection import Inspections, bench_inspect
 from tests.bench.overhead import operation_overhead
 from tests.bench.resolve import resolve_by_index
@@ -58,6 +59,7 @@ FIGURES: dict[str, Callable[[], bool]] = {
     "tick_idle": lambda: asyncio.run(scheduling.tick_idle()),
     "slots_due": lambda: asyncio.run(scheduling.slots_due()),
     "loop_gap": lambda: asyncio.run(scheduling.loop_gap()),
+    "explain": lambda: asyncio.run(explain()),
     "list_flat": lambda: asyncio.run(api.list_flat()),
 }
 
