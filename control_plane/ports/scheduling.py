@@ -10,9 +10,7 @@ from typing import Protocol
 
 from control_plane.domain.catalog import Table
 from control_plane.domain.identifiers import CatalogName, OperationType, PolicyName, ReplicaId, TableName
-from control_plane.domain.operation import Operation
 from control_plane.domain.scheduling import (
-    Charge,
     Decision,
     DecisionId,
     Outcomes,
@@ -138,11 +136,6 @@ class SchedulingStore(Protocol):
 
     async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
         """How operations on a table ended lately, by type; a type of which none has ended is absent."""
-
-    async def charge(self, charges: Sequence[tuple[Operation, Charge]]) -> None:
-        """Count operations that somebody asked for against the budgets of their policies; in the transaction that
-        queues them.
-        """
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         """What the operations of these policies were charged since; policies without any are absent."""

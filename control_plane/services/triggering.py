@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from control_plane.domain.action import plan_action
 from control_plane.domain.catalog import Table, TableState
-from control_plane.domain.charges import estimate
 from control_plane.domain.errors import (
     CatalogUnreachable,
     FieldViolation,
@@ -26,7 +25,6 @@ from control_plane.domain.observation import LoadedTable, ObservationError, Obse
 from control_plane.domain.operation import Operation
 from control_plane.domain.policy import Policy
 from control_plane.domain.resolution import resolve
-from control_plane.domain.scheduling import Charge
 from control_plane.ports.records import Store
 from control_plane.services.observing import ObservingService, refuse
 
@@ -54,8 +52,6 @@ class Plan:
     run_id: RunId
     table: TableName
     operations: Sequence[Operation]
-    charges: Sequence[tuple[Operation, Charge]] = ()
-    """Those whose policy has a budget, and what they will cost it: it counts them, and refuses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +128,11 @@ class TriggeringService:
             new_operation(table, chosen[kind], kind, request, now=now, floors=self._floors)
             for kind in sorted(chosen, key=lambda kind: kind.order)
         ]
-        charges = [
-            (operation, estimate(operation.type, table.health))
-            for operation in operations
-            if chosen[operation.type].spec.budget is not None
-        ]
-        return Plan(request.trigger_id, request.run_id, table.name, operations, charges)
+        return Plan(request.trigger_id, request.run_id, table.name, operations)
 
     async def queue(self, plan: Plan) -> Triggered:
         """Queue what was planned, all of it in one step of the store."""
-        if not plan.charges:
-            return _triggered(plan, await self._store.operations.enqueue(plan.operations))
-        async with self._store.transaction():
-            blockers = await self._store.operations.enqueue(plan.operations)
-            await self._store.scheduling.charge(plan.charges)
-        return _triggered(plan, blockers)
+        return _triggered(plan, await self._store.operations.enqueue(plan.operations))
 
     async def preview(self, plan: Plan) -> Triggered:
         """What `queue` would answer now."""

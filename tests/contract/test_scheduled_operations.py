@@ -153,22 +153,6 @@ async def test_the_end_of_its_window_is_due_until_a_cancel_was_asked_for(leader:
 # -- what they cost
 
 
-async def test_what_is_asked_for_by_hand_is_charged_with_it(leader: Leader) -> None:
-    store, operation = leader.scene.store, factories.separate(**await leader.scene.times())
-    with pytest.raises(ZeroDivisionError):
-        async with store.transaction():
-            await store.operations.enqueue([operation])
-            await store.scheduling.charge([(operation, Charge(1_000, 60.0))])
-            raise ZeroDivisionError
-    assert await spent(leader) is None
-
-    async with store.transaction():
-        await store.operations.enqueue([operation])
-        await store.scheduling.charge([(operation, Charge(1_000, 60.0))])
-
-    assert await spent(leader) == Spent(1, 1, 1_000, 60.0)
-
-
 async def test_an_estimate_is_charged_until_the_end_corrects_it(leader: Leader) -> None:
     scene, table = leader.scene, factories.table()
     await leader.resolve(table, target(table))

@@ -13,7 +13,6 @@ from control_plane.domain.identifiers import CatalogName, OperationId, Operation
 from control_plane.domain.operation import Operation, OperationState
 from control_plane.domain.scheduling import (
     NO_OUTCOMES,
-    Charge,
     Decision,
     DecisionId,
     Outcomes,
@@ -151,12 +150,6 @@ class MemoryScheduling:
     async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
         async with self._memory.step() as state:
             return {kind: outcomes for (key, kind), outcomes in state.outcomes.items() if key == table_key}
-
-    async def charge(self, charges: Sequence[tuple[Operation, Charge]]) -> None:
-        async with self._memory.step() as state:
-            for operation, charge in charges:
-                kept = KeptCharge(operation.policy, fence_key(operation), self._memory.now(), charge)
-                state.charges[operation.id] = kept
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         async with self._memory.step() as state:

@@ -12,7 +12,7 @@ import asyncpg
 
 from control_plane.domain.identifiers import OperationType, PolicyName, TableName
 from control_plane.domain.operation import Operation
-from control_plane.domain.scheduling import Charge, DecisionId, Outcomes, Settled, SlotFacts, Spent, Term
+from control_plane.domain.scheduling import DecisionId, Outcomes, Settled, SlotFacts, Spent, Term
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage
 from control_plane.store.postgres.charges import Charges
 from control_plane.store.postgres.database import Database
@@ -62,9 +62,6 @@ class PostgresScheduling(Resolution):
 
     async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
         return await self._targets.outcomes(table_key)
-
-    async def charge(self, charges: Sequence[tuple[Operation, Charge]]) -> None:
-        await self._charges.write(charges)
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         return await self._charges.spent(policies, since=since)
