@@ -58,28 +58,20 @@ class GoverningPolicies:
         """At most half a minute old."""
         known = self._known
         if known is None or self._clock.monotonic() - self._read_at > _MAX_AGE.total_seconds():
-            return await self.read()
+            return await self.latest()
         return known
 
     async def latest(self) -> Governance:
         """As they are now, read again only if one of them has changed."""
-        version = await self._store.policies.version()
-        if self._known is None or version != self._version:
-            self._version = ""
-            await self.read()
-            # Taken before they were read: what changed in between is noticed by the next call.
-            self._version = version
-        assert self._known is not None, "it was read"
-        return self._known
-
-    async def read(self) -> Governance:
-        """As they are now."""
         asked = self._clock.monotonic()
-        policies = (await self._store.policies.enabled()).policies
-        if self._known is None or tuple(policies) != tuple(self._known.policies):
-            self._known = Governance(policies, PolicyIndex(policies))
-        self._read_at = asked
-        return self._known
+        # Taken before they are read: what changes in between is noticed by the next call.
+        version = await self._store.policies.version()
+        known = self._known
+        if known is None or version != self._version:
+            policies = (await self._store.policies.enabled()).policies
+            known = Governance(policies, PolicyIndex(policies))
+        self._known, self._version, self._read_at = known, version, asked
+        return known
 
     async def thresholds(self, table: TableName) -> Thresholds:
         """Those of the policy that governs the first operation of a run on the table."""

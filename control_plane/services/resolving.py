@@ -74,7 +74,7 @@ class ResolvingService:
         ids = frozenset(change.id for change in changes)
         if not ids <= self._seen:
             # Before any table is marked by one of them: what is resolved from now on goes by what it says.
-            await self._governing.read()
+            await self._governing.latest()
         self._seen = ids
         if not changes:
             return False
