@@ -81,7 +81,10 @@ async def test_operations_run_when_health_gets_worse_and_not_before(
             ended = [each async for each in client.operations.list()]
             # One that found no executor free before its table's next slot gave way to that one.
             assert {each.state for each in ended} <= {SUCCEEDED, EXPIRED}
-            assert Counter(table_of(each) for each in ended if each.state == SUCCEEDED) == dict.fromkeys(worsened, 1)
+            succeeded = Counter(table_of(each) for each in ended if each.state == SUCCEEDED)
+            assert set(succeeded) == worsened
+            # An expiry leaves what was written in the second before it, and may have to come again for that.
+            assert {times for name, times in succeeded.items() if not name.startswith("b.")} == {1}
             assert {table_of(each) for each in ended} == worsened
             async for decision in client.decisions.list(verdicts=["FIRED"]):
                 assert decision.reason == "conditions_met"
