@@ -142,7 +142,7 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
             ),
             catalogs=CatalogServicer(catalogs, once),
             tables=TableServicer(tables, explaining),
-            triggers=TriggerServicer(TriggeringService(store, observing, floors=floors), explaining, once),
+            triggers=TriggerServicer(TriggeringService(store, observing, explaining, floors=floors), explaining, once),
             operations=OperationServicer(OperationsService(store, floors=floors), once),
             executors=ExecutorServicer(ExecutorService(store), once),
             system=SystemServicer(SystemService(store, replica), once),

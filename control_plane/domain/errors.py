@@ -203,6 +203,18 @@ class TooManyRequests(DomainError):
         super().__init__(f"too many calls at once ({limit}); slow down and try again", limit=limit)
 
 
+class TooManyTables(DomainError):
+    """One trigger would start more than it may; it starts nothing."""
+
+    def __init__(self, asked: str, *, limit: int, unit: str = "tables") -> None:
+        super().__init__(
+            f"{asked!r} means more than {limit} {unit}; narrow the pattern, name fewer operation types, "
+            "or raise max_tables where that is the limit",
+            pattern=asked,
+            limit=str(limit),
+        )
+
+
 class NotHandedOut(ValueError):
     """A defect: an operation of a type that no executor announces was to be handed out, or was lost by one."""
 

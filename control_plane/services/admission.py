@@ -18,7 +18,7 @@ from control_plane.domain.schedule import slot_end
 from control_plane.domain.scheduling import Charge, SlotFacts, Spent
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Judgement
-from control_plane.services.triggering import QUEUE_FOR, RUN_TIMEOUT, Request, new_operation
+from control_plane.services.new_operations import QUEUE_FOR, RUN_TIMEOUT, Request, new_operation
 
 SCHEDULER: Final = "scheduler"
 

@@ -28,7 +28,7 @@ from control_plane.domain.slots import Explanation, explain
 from control_plane.ports.records import Store
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage
 from control_plane.services.governing import GoverningPolicies
-from control_plane.services.triggering import Request, new_operation
+from control_plane.services.new_operations import Request, new_operation
 
 _RECENT: Final = 100
 """So many of a table's newest decisions are looked through for the last of each operation type."""
@@ -90,6 +90,25 @@ class ExplainingService:
                 found.append(explained)
         found.sort(key=lambda each: (each.type.order, each.mode is PolicyMode.SHADOW))
         return await self._with_blockers(table, await self._with_decisions(name, found), now)
+
+    async def judge(
+        self, table: Table, policies: Mapping[OperationType, Policy]
+    ) -> Mapping[OperationType, Explanation]:
+        """Whether the operations would run on the table now if its slots were due, each under the policy given."""
+        key = table.uuid or str(table.name)
+        facts = {
+            one.target.type: one
+            for one in await self._store.scheduling.facts(table.name)
+            if one.target.mode is PolicyMode.ACTIVE
+        }
+        outcomes = await self._store.scheduling.outcomes(key)
+        now = await self._store.now()
+        judged: dict[OperationType, Explanation] = {}
+        for kind, policy in policies.items():
+            asked = Explained(kind, PolicyMode.ACTIVE, Resolution(policy, ()))
+            one = _facts(table, key, asked, policy, facts.get(kind), outcomes, now)
+            judged[kind] = explain(one, policy, now=now, rules=self._rules)
+        return judged
 
     async def decisions(
         self, where: DecisionFilter, *, after: tuple[datetime, DecisionId] | None, limit: int

@@ -15,7 +15,7 @@ from control_plane.domain.identifiers import OperationId, RunId, TriggerId
 from control_plane.domain.operation import Attempt, Change, Operation, OperationState, Progress
 from control_plane.ports.operations import Cursor, OperationEvent, OperationFilter
 from control_plane.ports.records import Store
-from control_plane.services.triggering import Request, new_operation
+from control_plane.services.new_operations import Request, new_operation
 
 _HEARTBEAT: Final = timedelta(seconds=15)
 _POLL: Final = timedelta(seconds=1)

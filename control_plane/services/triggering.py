@@ -1,4 +1,4 @@
-"""Requests for work by hand: which policy governs, and the operations that follow."""
+"""Requests for work by hand: which tables, which policy governs each, and the operations that follow."""
 
 from __future__ import annotations
 
@@ -8,40 +8,45 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
-from control_plane.domain.action import plan_action
 from control_plane.domain.catalog import Table, TableState
-from control_plane.domain.errors import (
-    CatalogUnreachable,
-    FieldViolation,
-    InvalidArgument,
-    NoGoverningPolicy,
-    PatternMismatch,
-    PolicyDisabled,
-    TableNotFound,
-)
+from control_plane.domain.errors import CatalogUnreachable, NoGoverningPolicy, TableNotFound, TooManyTables
 from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType, PolicyName, RunId, TableName, TriggerId
 from control_plane.domain.observation import LoadedTable, ObservationError, ObservationKind, ObservationRequest
 from control_plane.domain.operation import Operation
+from control_plane.domain.pattern import Pattern
 from control_plane.domain.policy import Policy
-from control_plane.domain.resolution import resolve
+from control_plane.domain.slots import Explanation
 from control_plane.ports.records import Store
+from control_plane.services.explaining import ExplainingService
+from control_plane.services.new_operations import Request, configured, governing, mismatch, new_operation
 from control_plane.services.observing import ObservingService, refuse
 
 RESOLVE_WITHIN: Final = timedelta(seconds=5)
-QUEUE_FOR: Final = timedelta(hours=24)
-RUN_TIMEOUT: Final = timedelta(hours=6)
+MAX_TABLES: Final = 10_000
+MAX_OPERATIONS: Final = 20_000
+"""Of one trigger: its answer names them all, in one message."""
+_AT_ONCE: Final = 500
+_PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Who asked, under which trigger; the same for every operation of a run."""
+class Withheld:
+    """An operation that was asked for under its conditions, and why it does not run."""
 
-    trigger_id: TriggerId
-    run_id: RunId
-    by: str
-    traceparent: str = ""
-    retry_of: OperationId | None = None
+    type: OperationType
+    policy: PolicyName
+    explanation: Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """What a trigger wants done to one table."""
+
+    id: RunId
+    table: TableName
+    operations: Sequence[Operation]
+    withheld: Sequence[Withheld] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,11 @@ class Plan:
     """What a trigger wants done. Nothing of it is stored."""
 
     trigger_id: TriggerId
-    run_id: RunId
-    table: TableName
-    operations: Sequence[Operation]
+    runs: Sequence[PlannedRun]
+
+    @property
+    def operations(self) -> Sequence[Operation]:
+        return [operation for run in self.runs for operation in run.operations]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Run:
     id: RunId
     table: TableName
     operations: Sequence[Planned]
+    withheld: Sequence[Withheld] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +83,30 @@ class Triggered:
     runs: Sequence[Run]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked of the tables of a trigger."""
+
+    by: str
+    policy: PolicyName | None = None
+    """None: of each operation type the policy that governs."""
+    types: Sequence[OperationType] = ()
+    """None: all that are configured."""
+    respect_conditions: bool = False
+    traceparent: str = ""
+
+
 class TriggeringService:
     """Turns a trigger into queued operations. Manual triggers pass by schedules and conditions, never by guards, caps
     or a pause.
     """
 
-    def __init__(self, store: Store, observing: ObservingService, *, floors: Floors) -> None:
+    def __init__(
+        self, store: Store, observing: ObservingService, explaining: ExplainingService, *, floors: Floors
+    ) -> None:
         self._store = store
         self._observing = observing
+        self._explaining = explaining
         self._floors = floors
 
     async def resolve(self, name: TableName, *, traceparent: str = "") -> Table:
@@ -107,75 +131,87 @@ class TriggeringService:
             case other:
                 raise CatalogUnreachable(name.catalog, why=f"its executor answered {type(other).__name__} to a load")
 
-    async def plan(
-        self,
-        table: Table,
-        *,
-        policy: PolicyName | None,
-        types: Sequence[OperationType],
-        by: str,
-        traceparent: str = "",
-    ) -> Plan:
-        """What the policy, or the governing policies, want done to the table. Nothing is queued yet."""
-        if policy is None:
-            enabled = await self._store.policies.enabled()
-            now, chosen = enabled.time, _governing(enabled.policies, table.name, types)
-        else:
-            chosen = _configured(await self._store.policies.get(policy), table.name, types)
-            now = await self._store.now()
-        request = Request(TriggerId(str(uuid4())), RunId(str(uuid4())), by, traceparent)
-        operations = [
-            new_operation(table, chosen[kind], kind, request, now=now, floors=self._floors)
-            for kind in sorted(chosen, key=lambda kind: kind.order)
-        ]
-        return Plan(request.trigger_id, request.run_id, table.name, operations)
+    async def matching(self, pattern: Pattern, *, most: int) -> Sequence[Table]:
+        """The known tables that the pattern matches, by name. Raises TooManyTables rather than to leave any out."""
+        found: list[Table] = []
+        after: TableName | None = None
+        while page := await self._store.tables.list(catalog=None, after=after, limit=_PAGE):
+            found.extend(table for table in page if _is_present(table) and pattern.matches(table.name))
+            if len(found) > most:
+                raise TooManyTables(str(pattern), limit=most)
+            after = page[-1].name
+        if not found:
+            raise TableNotFound(str(pattern))
+        return found
+
+    async def plan(self, tables: Sequence[Table], wanted: Wanted) -> Plan:
+        """What the policy, or the governing policies, want done to the tables. Nothing is queued yet.
+
+        Of several tables those are left out of which no policy asks anything; if that is all of them, or the only one,
+        it is refused. Raises NoGoverningPolicy, PolicyNotFound, PolicyDisabled, PatternMismatch, TooManyTables.
+        """
+        policy = None if wanted.policy is None else await self._store.policies.get(wanted.policy)
+        named = None if policy is None else configured(policy, wanted.types)
+        enabled = await self._store.policies.enabled()
+        trigger = TriggerId(str(uuid4()))
+        runs: list[PlannedRun] = []
+        for table in tables:
+            if policy is None or named is None:
+                chosen = governing(enabled.policies, table.name, wanted.types)
+                if len(tables) == 1:
+                    _require(chosen, table.name, wanted.types)
+            else:
+                chosen = named if policy.spec.pattern.matches(table.name) else {}
+            if chosen:
+                request = Request(trigger, RunId(str(uuid4())), wanted.by, wanted.traceparent)
+                runs.append(await self._run(table, chosen, request, now=enabled.time, wanted=wanted))
+        if not runs and policy is not None:
+            raise mismatch(policy, tables[0].name)
+        if not runs:
+            raise NoGoverningPolicy(str(tables[0].name), operation_types=_words(wanted.types))
+        plan = Plan(trigger, runs)
+        if len(plan.operations) > MAX_OPERATIONS:
+            raise TooManyTables(f"{len(runs)} tables", limit=MAX_OPERATIONS, unit="operations")
+        return plan
 
     async def queue(self, plan: Plan) -> Triggered:
-        """Queue what was planned, all of it in one step of the store."""
-        return _triggered(plan, await self._store.operations.enqueue(plan.operations))
+        """Queue what was planned. Of more than one table within a transaction of the caller's, so that it is all or
+        nothing.
+        """
+        blockers: dict[OperationId, Sequence[str]] = {}
+        operations = plan.operations
+        for start in range(0, len(operations), _AT_ONCE):
+            blockers |= await self._store.operations.enqueue(operations[start : start + _AT_ONCE])
+        return _triggered(plan, blockers)
 
     async def preview(self, plan: Plan) -> Triggered:
         """What `queue` would answer now."""
-        return _triggered(plan, await self._store.operations.blockers(plan.operations))
+        blockers: dict[OperationId, Sequence[str]] = {}
+        operations = plan.operations
+        for start in range(0, len(operations), _AT_ONCE):
+            blockers |= await self._store.operations.blockers(operations[start : start + _AT_ONCE])
+        return _triggered(plan, blockers)
+
+    async def _run(
+        self, table: Table, chosen: Mapping[OperationType, Policy], request: Request, *, now: datetime, wanted: Wanted
+    ) -> PlannedRun:
+        withheld: list[Withheld] = []
+        if wanted.respect_conditions:
+            judged = await self._explaining.judge(table, chosen)
+            withheld = [Withheld(kind, chosen[kind].name, why) for kind, why in judged.items() if not why.would_run]
+        held = {each.type for each in withheld}
+        operations = [
+            new_operation(table, chosen[kind], kind, request, now=now, floors=self._floors)
+            for kind in sorted(chosen.keys() - held, key=lambda kind: kind.order)
+        ]
+        return PlannedRun(request.run_id, table.name, operations, withheld)
 
     async def _known(self, name: TableName) -> Table | None:
         try:
             table = await self._store.tables.get(name)
         except TableNotFound:
             return None
-        return table if table.uuid and table.state is TableState.PRESENT else None
-
-
-def new_operation(
-    table: Table,
-    policy: Policy,
-    kind: OperationType,
-    request: Request,
-    *,
-    now: datetime,
-    floors: Floors,
-) -> Operation:
-    """A QUEUED operation of `policy` on `table`, planned at `now`: its relative ages are absolute from here on."""
-    return Operation(
-        id=OperationId(str(uuid4())),
-        type=kind,
-        table=table.name,
-        table_uuid=table.uuid,
-        location=table.location,
-        policy=policy.spec.name,
-        policy_generation=policy.generation,
-        action=plan_action(policy, kind, now=now, floors=floors),
-        trigger_id=request.trigger_id,
-        run_id=request.run_id,
-        requested_by=request.by,
-        create_time=now,
-        update_time=now,
-        queue_deadline=now + QUEUE_FOR,
-        timeout=RUN_TIMEOUT,
-        virtual_deadline=now,
-        retry_of=request.retry_of,
-        traceparent=request.traceparent,
-    )
+        return table if _is_present(table) else None
 
 
 async def remember(store: Store, name: TableName, loaded: LoadedTable) -> Table:
@@ -196,37 +232,32 @@ async def remember(store: Store, name: TableName, loaded: LoadedTable) -> Table:
     return table
 
 
-def _governing(
-    policies: Sequence[Policy], table: TableName, types: Sequence[OperationType]
-) -> Mapping[OperationType, Policy]:
-    chosen: dict[OperationType, Policy] = {}
-    for kind in types or OperationType:
-        winner = resolve(policies, table, kind).winner
-        if winner is not None:
-            chosen[kind] = winner
-        elif types:
+def _is_present(table: Table) -> bool:
+    return bool(table.uuid) and table.state is TableState.PRESENT
+
+
+def _require(chosen: Mapping[OperationType, Policy], table: TableName, types: Sequence[OperationType]) -> None:
+    for kind in types:
+        if kind not in chosen:
             raise NoGoverningPolicy(str(table), operation_types=kind)
     if not chosen:
-        raise NoGoverningPolicy(str(table), operation_types=" or ".join(OperationType))
-    return chosen
+        raise NoGoverningPolicy(str(table), operation_types=_words(types))
 
 
-def _configured(policy: Policy, table: TableName, types: Sequence[OperationType]) -> Mapping[OperationType, Policy]:
-    if not policy.spec.runs:
-        raise PolicyDisabled(policy.spec.name, shadow=policy.spec.is_enabled)
-    if not policy.spec.pattern.matches(table):
-        raise PatternMismatch(policy.spec.name, pattern=policy.spec.table_pattern, table=str(table))
-    configured = policy.spec.operation_types
-    missing = [
-        FieldViolation(f"operationTypes[{index}]", f"policy {policy.spec.name!r} does not configure {kind}")
-        for index, kind in enumerate(types)
-        if kind not in configured
-    ]
-    if missing:
-        raise InvalidArgument(missing)
-    return dict.fromkeys(types or configured, policy)
+def _words(types: Sequence[OperationType]) -> str:
+    return " or ".join(types or OperationType)
 
 
 def _triggered(plan: Plan, blockers: Mapping[OperationId, Sequence[str]]) -> Triggered:
-    planned = [Planned(operation, blockers.get(operation.id, ())) for operation in plan.operations]
-    return Triggered(plan.trigger_id, [Run(plan.run_id, plan.table, planned)])
+    return Triggered(
+        plan.trigger_id,
+        [
+            Run(
+                run.id,
+                run.table,
+                [Planned(operation, blockers.get(operation.id, ())) for operation in run.operations],
+                run.withheld,
+            )
+            for run in plan.runs
+        ],
+    )

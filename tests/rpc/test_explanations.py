@@ -189,3 +189,18 @@ async def measured(api: Api, *, small: int, files: int, first: bool = True) -> N
 
 def _small(report: table_pb2.HealthReport) -> float:
     return next(metric.value for metric in report.metrics if metric.name == "small_file_count")
+
+
+async def test_a_trigger_that_respects_conditions_withholds_what_would_not_run(api: Api) -> None:
+    await measured(api, small=12, files=100)
+    await write_policy(api, "tidy", rewrite_data_files={}, trigger_conditions={"small_file_percentage_above": 20})
+    await write_policy(api, "expiry", expire_snapshots={})
+
+    wanted = pb.TriggerMaintenanceRequest(pattern="lake.**", respect_conditions=True)
+    (run,) = (await api.triggers.TriggerMaintenance(wanted)).runs
+
+    assert [operation.type for operation in run.operations] == [EXPIRE]
+    assert [(one.operation_type, one.policy_name, one.reason) for one in run.withheld] == [
+        (REWRITE, "tidy", "conditions_not_met")
+    ]
+    assert "12 % of the data files are small" in run.withheld[0].text

@@ -384,3 +384,47 @@ async def hold(api: Api, operation: str) -> None:
         lambda op, now: decisions.acked(op, now, session=claimed.session or executor.session, rules=Rules()),  # type: ignore[arg-type]
         lease=claimed.lease,
     )
+
+
+# -- triggering by pattern
+
+
+async def test_a_pattern_starts_one_run_for_each_table_that_it_matches(api: Api) -> None:
+    orders, items = ORDERS, TableName(CatalogName("lake"), ("sales",), "items")
+    await set_up(api, orders, items, TableName(CatalogName("lake"), ("hr",), "people"))
+
+    answer = await api.triggers.TriggerMaintenance(TriggerMaintenanceRequest(pattern="lake.sales.*"))
+
+    assert [run.table for run in answer.runs] == ["items", "orders"]
+    assert len({run.id for run in answer.runs}) == 2
+    stored = [await get(api, operation.id) for run in answer.runs for operation in run.operations]
+    assert {one.trigger_id for one in stored} == {answer.trigger_id}
+
+
+async def test_a_pattern_that_matches_more_than_it_may_queues_nothing(api: Api) -> None:
+    await set_up(api, ORDERS, TableName(CatalogName("lake"), ("sales",), "items"))
+    wanted = TriggerMaintenanceRequest(pattern="lake.**", max_tables=1)
+
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await api.triggers.TriggerMaintenance(wanted)
+
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not (await api.operations.ListOperations(pb.ListOperationsRequest())).operations
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        TriggerMaintenanceRequest(pattern="lake.**", catalog="lake", namespace="sales", table="orders"),
+        TriggerMaintenanceRequest(pattern="lake.**", max_tables=10_001),
+        TriggerMaintenanceRequest(pattern="lake..x"),
+        TriggerMaintenanceRequest(catalog="lake", namespace="sales", table="orders", max_tables=3),
+    ],
+)
+async def test_a_pattern_that_makes_no_sense_is_refused(api: Api, wanted: TriggerMaintenanceRequest) -> None:
+    await set_up(api)
+
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await api.triggers.TriggerMaintenance(wanted)
+
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT

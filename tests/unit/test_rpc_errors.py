@@ -39,6 +39,7 @@ EXAMPLES: list[DomainError] = [
     errors.ProtocolVersionUnsupported(spoken=9, supported="1"),
     errors.SessionSuperseded("s"),
     errors.StoreUnavailable("gone"),
+    errors.TooManyTables("lake.**", limit=10),
     errors.TooManyRequests(limit="2 calls at a time"),
     errors.ObservationTimeout("c", wanted="check the catalog"),
 ]
@@ -67,6 +68,7 @@ DOCUMENTED = {
     "PROTOCOL_VERSION_UNSUPPORTED": {"spoken", "supported"},
     "SESSION_SUPERSEDED": {"session_id"},
     "TOO_MANY_REQUESTS": {"limit"},
+    "TOO_MANY_TABLES": {"pattern", "limit"},
     "OBSERVATION_TIMEOUT": {"catalog"},
 }
 

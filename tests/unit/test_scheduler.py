@@ -15,11 +15,14 @@ from control_plane.domain.identifiers import CatalogName, OperationType
 from control_plane.domain.observation import ObservationError, ObservationKind
 from control_plane.domain.operation import OperationState
 from control_plane.domain.scheduling import DecisionReason, PolicyMode, SlotFacts, SlotVerdict
+from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Judgement, decide
 from control_plane.ports.records import Store
 from control_plane.ports.scheduling import TermOver
+from control_plane.services.explaining import ExplainingService
+from control_plane.services.governing import GoverningPolicies
 from control_plane.services.observing import ObservingService
-from control_plane.services.triggering import TriggeringService
+from control_plane.services.triggering import TriggeringService, Wanted
 from control_plane.store.memory import MemoryStore
 from tests.support import factories
 from tests.support.clock import ManualClock
@@ -390,9 +393,11 @@ async def test_what_is_triggered_by_hand_counts_against_the_budget_and_is_not_re
     await replica.work()
     replica.clock.advance(HOUR - MINUTE)
     observing = ObservingService(replica.store, replica.clock)
-    triggering = TriggeringService(replica.store, observing, floors=Floors())
+    governing = GoverningPolicies(replica.store, replica.clock)
+    explaining = ExplainingService(replica.store, governing, rules=SchedulingRules(), floors=Floors())
+    triggering = TriggeringService(replica.store, observing, explaining, floors=Floors())
     for _ in range(2):
-        await triggering.queue(await triggering.plan(tables[0], policy=None, types=(), by="local:test"))
+        await triggering.queue(await triggering.plan(tables[:1], Wanted(by="local:test")))
     replica.clock.advance(MINUTE)
     await replica.work()
     assert Counter(one.reason for one in await replica.decisions()) == {"overlap": 1, "budget": 2}

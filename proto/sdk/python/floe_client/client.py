@@ -45,14 +45,19 @@ class AsyncFloe:
 
     async def trigger(
         self,
-        table: TableName | str,
+        table: TableName | str | None = None,
         *,
         policy: str = "",
         operations: Sequence[str | OperationType.ValueType] = (),
         request_id: str | None = None,
         validate_only: bool = False,
+        pattern: str = "",
+        max_tables: int = 0,
+        respect_conditions: bool = False,
     ) -> AsyncTrigger:
-        """Queue maintenance of one table: of every type that its policies configure, or of those that are named."""
+        """Queue maintenance of one table, or of all known tables that a pattern matches: of every type that their
+        policies configure, or of those that are named. `respect_conditions`: only what its conditions would run now.
+        """
         answer = await trigger(
             self._transport,
             table,
@@ -60,6 +65,9 @@ class AsyncFloe:
             operations=operations,
             request_id=request_id,
             validate_only=validate_only,
+            pattern=pattern,
+            max_tables=max_tables,
+            respect_conditions=respect_conditions,
         )
         handles = [self.operation(operation.id) for run in answer.runs for operation in run.operations]
         return AsyncTrigger(answer.trigger_id, answer.runs, handles)

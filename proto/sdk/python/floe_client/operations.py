@@ -135,24 +135,29 @@ class AsyncTrigger:
 
 async def trigger(
     transport: Transport,
-    table: TableName | str,
+    table: TableName | str | None,
     *,
     policy: str,
     operations: Sequence[str | pb.OperationType.ValueType],
     request_id: str | None,
     validate_only: bool,
+    pattern: str,
+    max_tables: int,
+    respect_conditions: bool,
 ) -> trigger_pb2.TriggerMaintenanceResponse:
-    """Queue maintenance of one table."""
-    name = TableName.of(table)
+    """Queue maintenance of one table, or of those that a pattern matches."""
     request = trigger_pb2.TriggerMaintenanceRequest(
-        catalog=name.catalog,
-        namespace=name.dotted_namespace,
-        table=name.table,
         policy_name=policy,
         operation_types=[operation_type(each) for each in operations],
         request_id=request_id or new_request_id(),
         validate_only=validate_only,
+        pattern=pattern,
+        max_tables=max_tables,
+        respect_conditions=respect_conditions,
     )
+    if table is not None:
+        name = TableName.of(table)
+        request.catalog, request.namespace, request.table = name.catalog, name.dotted_namespace, name.table
     return await transport.unary("TriggerService/TriggerMaintenance", request, trigger_pb2.TriggerMaintenanceResponse)
 
 

@@ -425,17 +425,29 @@ class Floe:
 
     def trigger(
         self,
-        table: TableName | str,
+        table: TableName | str | None = None,
         *,
         policy: str = "",
         operations: Sequence[str | operation_pb2.OperationType.ValueType] = (),
         request_id: str | None = None,
         validate_only: bool = False,
+        pattern: str = "",
+        max_tables: int = 0,
+        respect_conditions: bool = False,
     ) -> Trigger:
-        """Queue maintenance of one table: of every type that its policies configure, or of those that are named."""
+        """Queue maintenance of one table, or of all known tables that a pattern matches: of every type that their
+        policies configure, or of those that are named. `respect_conditions`: only what its conditions would run now.
+        """
         answer = self._loop.run(
             self._client.trigger(
-                table, policy=policy, operations=operations, request_id=request_id, validate_only=validate_only
+                table,
+                policy=policy,
+                operations=operations,
+                request_id=request_id,
+                validate_only=validate_only,
+                pattern=pattern,
+                max_tables=max_tables,
+                respect_conditions=respect_conditions,
             )
         )
         handles = [OperationHandle(handle, self._loop) for handle in answer.operations]

@@ -75,6 +75,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: too many calls at once. Metadata: limit."""
     ERROR_REASON_OBSERVATION_TIMEOUT: _ErrorReason.ValueType  # 26
     """DEADLINE_EXCEEDED: an executor took the observation and did not answer in time. Metadata: catalog."""
+    ERROR_REASON_TOO_MANY_TABLES: _ErrorReason.ValueType  # 27
+    """RESOURCE_EXHAUSTED: a trigger's pattern means more than it may. Metadata: pattern, limit."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of every error, in `google.rpc.ErrorInfo.reason` without its prefix; the domain is `floe`.
@@ -134,4 +136,6 @@ ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason.ValueType  # 25
 """RESOURCE_EXHAUSTED: too many calls at once. Metadata: limit."""
 ERROR_REASON_OBSERVATION_TIMEOUT: ErrorReason.ValueType  # 26
 """DEADLINE_EXCEEDED: an executor took the observation and did not answer in time. Metadata: catalog."""
+ERROR_REASON_TOO_MANY_TABLES: ErrorReason.ValueType  # 27
+"""RESOURCE_EXHAUSTED: a trigger's pattern means more than it may. Metadata: pattern, limit."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -29,19 +29,13 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66loe/v1/trigger.proto\x12\x07\x66loe.v1\x1a\x16\x66loe/v1/decision.proto\x1a\x17\x66loe/v1/operation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x01\n\x19TriggerMaintenanceRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bpolicy_name\x18\x04 \x01(\t\x12/\n\x0foperation_types\x18\x05 \x03(\x0e\x32\x16.floe.v1.OperationType\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\"L\n\x1aTriggerMaintenanceResponse\x12\x12\n\ntrigger_id\x18\x01 \x01(\t\x12\x1a\n\x04runs\x18\x02 \x03(\x0b\x32\x0c.floe.v1.Run\"l\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x03(\t\x12\r\n\x05table\x18\x04 \x01(\t\x12&\n\noperations\x18\x05 \x03(\x0b\x32\x12.floe.v1.Operation\"\x8d\x01\n\x15\x45xplainTriggerRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x0foperation_types\x18\x04 \x03(\x0e\x32\x16.floe.v1.OperationType\"K\n\x16\x45xplainTriggerResponse\x12\x31\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1b.floe.v1.TriggerExplanation\"\x9f\x04\n\x12TriggerExplanation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x03 \x01(\t\x12\x19\n\x11policy_generation\x18\x04 \x01(\x03\x12$\n\x06losers\x18\x05 \x03(\x0b\x32\x14.floe.v1.PolicyLoser\x12\x11\n\twould_run\x18\x06 \x01(\x08\x12%\n\x07verdict\x18\x07 \x01(\x0e\x32\x14.floe.v1.SlotVerdict\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04text\x18\t \x01(\t\x12$\n\x05steps\x18\n \x03(\x0b\x32\x15.floe.v1.DecisionStep\x12\x10\n\x08\x62lockers\x18\x0b \x03(\t\x12\x36\n\x12next_eligible_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_slot_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_due_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x61waited_operation_id\x18\x0f \x01(\t\x12(\n\rlast_decision\x18\x10 \x01(\x0b\x32\x11.floe.v1.Decision\"B\n\x0bPolicyLoser\x12\x13\n\x0bpolicy_name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t2\xaa\x02\n\x0eTriggerService\x12\x85\x01\n\x12TriggerMaintenance\x12\".floe.v1.TriggerMaintenanceRequest\x1a#.floe.v1.TriggerMaintenanceResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/api/v1/maintenance/trigger:\x01*\x12\x8f\x01\n\x0e\x45xplainTrigger\x12\x1e.floe.v1.ExplainTriggerRequest\x1a\x1f.floe.v1.ExplainTriggerResponse\"<\x90\x02\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/api/v1/tables/{namespace}/{table}/trigger-statusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66loe/v1/trigger.proto\x12\x07\x66loe.v1\x1a\x16\x66loe/v1/decision.proto\x1a\x17\x66loe/v1/operation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x02\n\x19TriggerMaintenanceRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x04 \x01(\t\x12/\n\x0foperation_types\x18\x05 \x03(\x0e\x32\x16.floe.v1.OperationType\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12\x0f\n\x07pattern\x18\x08 \x01(\t\x12\x12\n\nmax_tables\x18\t \x01(\x05\x12\x1a\n\x12respect_conditions\x18\n \x01(\x08\"L\n\x1aTriggerMaintenanceResponse\x12\x12\n\ntrigger_id\x18\x01 \x01(\t\x12\x1a\n\x04runs\x18\x02 \x03(\x0b\x32\x0c.floe.v1.Run\"\x9a\x01\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x03(\t\x12\r\n\x05table\x18\x04 \x01(\t\x12&\n\noperations\x18\x05 \x03(\x0b\x32\x12.floe.v1.Operation\x12,\n\x08withheld\x18\x06 \x03(\x0b\x32\x1a.floe.v1.WithheldOperation\"\xae\x01\n\x11WithheldOperation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x13\n\x0bpolicy_name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x36\n\x12next_eligible_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x15\x45xplainTriggerRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x0foperation_types\x18\x04 \x03(\x0e\x32\x16.floe.v1.OperationType\"K\n\x16\x45xplainTriggerResponse\x12\x31\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1b.floe.v1.TriggerExplanation\"\x9f\x04\n\x12TriggerExplanation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x03 \x01(\t\x12\x19\n\x11policy_generation\x18\x04 \x01(\x03\x12$\n\x06losers\x18\x05 \x03(\x0b\x32\x14.floe.v1.PolicyLoser\x12\x11\n\twould_run\x18\x06 \x01(\x08\x12%\n\x07verdict\x18\x07 \x01(\x0e\x32\x14.floe.v1.SlotVerdict\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04text\x18\t \x01(\t\x12$\n\x05steps\x18\n \x03(\x0b\x32\x15.floe.v1.DecisionStep\x12\x10\n\x08\x62lockers\x18\x0b \x03(\t\x12\x36\n\x12next_eligible_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_slot_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_due_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x61waited_operation_id\x18\x0f \x01(\t\x12(\n\rlast_decision\x18\x10 \x01(\x0b\x32\x11.floe.v1.Decision\"B\n\x0bPolicyLoser\x12\x13\n\x0bpolicy_name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t2\xaa\x02\n\x0eTriggerService\x12\x85\x01\n\x12TriggerMaintenance\x12\".floe.v1.TriggerMaintenanceRequest\x1a#.floe.v1.TriggerMaintenanceResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/api/v1/maintenance/trigger:\x01*\x12\x8f\x01\n\x0e\x45xplainTrigger\x12\x1e.floe.v1.ExplainTriggerRequest\x1a\x1f.floe.v1.ExplainTriggerResponse\"<\x90\x02\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/api/v1/tables/{namespace}/{table}/trigger-statusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'floe.v1.trigger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRIGGERMAINTENANCEREQUEST'].fields_by_name['catalog']._loaded_options = None
-  _globals['_TRIGGERMAINTENANCEREQUEST'].fields_by_name['catalog']._serialized_options = b'\342A\001\002'
-  _globals['_TRIGGERMAINTENANCEREQUEST'].fields_by_name['namespace']._loaded_options = None
-  _globals['_TRIGGERMAINTENANCEREQUEST'].fields_by_name['namespace']._serialized_options = b'\342A\001\002'
-  _globals['_TRIGGERMAINTENANCEREQUEST'].fields_by_name['table']._loaded_options = None
-  _globals['_TRIGGERMAINTENANCEREQUEST'].fields_by_name['table']._serialized_options = b'\342A\001\002'
   _globals['_EXPLAINTRIGGERREQUEST'].fields_by_name['catalog']._loaded_options = None
   _globals['_EXPLAINTRIGGERREQUEST'].fields_by_name['catalog']._serialized_options = b'\342A\001\002'
   _globals['_EXPLAINTRIGGERREQUEST'].fields_by_name['namespace']._loaded_options = None
@@ -53,19 +47,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRIGGERSERVICE'].methods_by_name['ExplainTrigger']._loaded_options = None
   _globals['_TRIGGERSERVICE'].methods_by_name['ExplainTrigger']._serialized_options = b'\220\002\001\202\323\344\223\0023\0221/api/v1/tables/{namespace}/{table}/trigger-status'
   _globals['_TRIGGERMAINTENANCEREQUEST']._serialized_start=180
-  _globals['_TRIGGERMAINTENANCEREQUEST']._serialized_end=389
-  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_start=391
-  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_end=467
-  _globals['_RUN']._serialized_start=469
-  _globals['_RUN']._serialized_end=577
-  _globals['_EXPLAINTRIGGERREQUEST']._serialized_start=580
-  _globals['_EXPLAINTRIGGERREQUEST']._serialized_end=721
-  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_start=723
-  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_end=798
-  _globals['_TRIGGEREXPLANATION']._serialized_start=801
-  _globals['_TRIGGEREXPLANATION']._serialized_end=1344
-  _globals['_POLICYLOSER']._serialized_start=1346
-  _globals['_POLICYLOSER']._serialized_end=1412
-  _globals['_TRIGGERSERVICE']._serialized_start=1415
-  _globals['_TRIGGERSERVICE']._serialized_end=1713
+  _globals['_TRIGGERMAINTENANCEREQUEST']._serialized_end=436
+  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_start=438
+  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_end=514
+  _globals['_RUN']._serialized_start=517
+  _globals['_RUN']._serialized_end=671
+  _globals['_WITHHELDOPERATION']._serialized_start=674
+  _globals['_WITHHELDOPERATION']._serialized_end=848
+  _globals['_EXPLAINTRIGGERREQUEST']._serialized_start=851
+  _globals['_EXPLAINTRIGGERREQUEST']._serialized_end=992
+  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_start=994
+  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_end=1069
+  _globals['_TRIGGEREXPLANATION']._serialized_start=1072
+  _globals['_TRIGGEREXPLANATION']._serialized_end=1615
+  _globals['_POLICYLOSER']._serialized_start=1617
+  _globals['_POLICYLOSER']._serialized_end=1683
+  _globals['_TRIGGERSERVICE']._serialized_start=1686
+  _globals['_TRIGGERSERVICE']._serialized_end=1984
 # @@protoc_insertion_point(module_scope)

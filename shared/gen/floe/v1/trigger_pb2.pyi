@@ -32,7 +32,11 @@ class TriggerMaintenanceRequest(_message.Message):
     OPERATION_TYPES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PATTERN_FIELD_NUMBER: _builtins.int
+    MAX_TABLES_FIELD_NUMBER: _builtins.int
+    RESPECT_CONDITIONS_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
+    """Required together with namespace and table, unless there is a pattern."""
     namespace: _builtins.str
     """Dotted, parts with a dot in double quotes, for example `sales` or `sales."eu.west"`."""
     table: _builtins.str
@@ -42,6 +46,16 @@ class TriggerMaintenanceRequest(_message.Message):
     """A UUID; a repeated request with the same one gets the same answer for 24 hours."""
     validate_only: _builtins.bool
     """Check everything, queue nothing."""
+    pattern: _builtins.str
+    """Instead of a table: all known tables that it matches, written as a policy's pattern. One run per table, in one
+    transaction. Tables of which no policy asks anything are left out.
+    """
+    max_tables: _builtins.int
+    """The most tables that the pattern may match, 1 to 10,000; 0 means 10,000."""
+    respect_conditions: _builtins.bool
+    """Evaluate the conditions, the minimum interval, back-off and throttle as if the slot were due now: what would not run
+    is not queued, and is in `withheld` with its reason.
+    """
     @_builtins.property
     def operation_types(self) -> _containers.RepeatedScalarFieldContainer[_operation_pb2.OperationType.ValueType]:
         """Empty: every type that the policy, or the governing policies, configure."""
@@ -56,10 +70,13 @@ class TriggerMaintenanceRequest(_message.Message):
         operation_types: _abc.Iterable[_operation_pb2.OperationType.ValueType] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        pattern: _builtins.str = ...,
+        max_tables: _builtins.int = ...,
+        respect_conditions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "namespace", b"namespace", "operation_types", b"operation_types", "policy_name", b"policy_name", "request_id", b"request_id", "table", b"table", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "max_tables", b"max_tables", "namespace", b"namespace", "operation_types", b"operation_types", "pattern", b"pattern", "policy_name", b"policy_name", "request_id", b"request_id", "respect_conditions", b"respect_conditions", "table", b"table", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,13 +118,18 @@ class Run(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     TABLE_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     catalog: _builtins.str
     table: _builtins.str
     @_builtins.property
     def namespace(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
-    def operations(self) -> _containers.RepeatedCompositeFieldContainer[_operation_pb2.Operation]: ...
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[_operation_pb2.Operation]:
+        """With a pattern only their id, type, state, policy and blockers."""
+
+    @_builtins.property
+    def withheld(self) -> _containers.RepeatedCompositeFieldContainer[Global___WithheldOperation]: ...
     def __init__(
         self,
         *,
@@ -116,14 +138,53 @@ class Run(_message.Message):
         namespace: _abc.Iterable[_builtins.str] | None = ...,
         table: _builtins.str = ...,
         operations: _abc.Iterable[_operation_pb2.Operation] | None = ...,
+        withheld: _abc.Iterable[Global___WithheldOperation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "id", b"id", "namespace", b"namespace", "operations", b"operations", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "id", b"id", "namespace", b"namespace", "operations", b"operations", "table", b"table", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class WithheldOperation(_message.Message):
+    """An operation that was asked for under its conditions and does not run now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_TYPE_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    NEXT_ELIGIBLE_TIME_FIELD_NUMBER: _builtins.int
+    operation_type: _operation_pb2.OperationType.ValueType
+    policy_name: _builtins.str
+    reason: _builtins.str
+    """For machines, for example `conditions_not_met`."""
+    text: _builtins.str
+    """One sentence for people."""
+    @_builtins.property
+    def next_eligible_time(self) -> _timestamp_pb2.Timestamp:
+        """As far as it is known."""
+
+    def __init__(
+        self,
+        *,
+        operation_type: _operation_pb2.OperationType.ValueType = ...,
+        policy_name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        text: _builtins.str = ...,
+        next_eligible_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_eligible_time", b"next_eligible_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_eligible_time", b"next_eligible_time", "operation_type", b"operation_type", "policy_name", b"policy_name", "reason", b"reason", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithheldOperation: _TypeAlias = WithheldOperation  # noqa: Y015
 
 @_typing.final
 class ExplainTriggerRequest(_message.Message):

@@ -52,11 +52,11 @@ class TriggerServiceServicer:
     """
 
     def TriggerMaintenance(self, request, context):
-        """Queues maintenance of one table and answers at once. It ignores schedules, windows and conditions; never guards, caps or a pause.
+        """Queues maintenance of one table, or of all known tables that a pattern matches, and answers at once. It ignores schedules, windows and conditions; never guards, caps or a pause.
         A table that is busy is no error: its operations wait behind, and `blockers` says behind what.
         Errors: INVALID_ARGUMENT (a malformed table, an operation type that the policy does not configure), NOT_FOUND (TABLE_NOT_FOUND,
         CATALOG_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (NO_GOVERNING_POLICY, POLICY_DISABLED, PATTERN_MISMATCH),
-        UNAVAILABLE (CATALOG_UNREACHABLE: the table is unknown here and nobody could ask its catalog), ALREADY_EXISTS
+        RESOURCE_EXHAUSTED (TOO_MANY_TABLES: nothing is queued), UNAVAILABLE (CATALOG_UNREACHABLE: the table is unknown here and nobody could ask its catalog), ALREADY_EXISTS
         (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,7 +37,9 @@ def add_trigger(parent: typer.Typer) -> None:
 
 def trigger(
     shell: Shell,
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="catalog.namespace.table", show_default=False)],
+    table: Annotated[
+        str, typer.Argument(metavar="[TABLE]", help="catalog.namespace.table, unless --pattern", show_default=False)
+    ] = "",
     policy: Annotated[
         str, typer.Option(metavar="NAME", help="Use this policy instead of those that govern the table.")
     ] = "",
@@ -52,26 +54,43 @@ def trigger(
         str, typer.Option(metavar="UUID", help="Asking again under the same id starts nothing new.")
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, queue nothing.")] = False,
+    pattern: Annotated[
+        str, typer.Option(metavar="PATTERN", help="All known tables that it matches, such as lake.sales.*.")
+    ] = "",
+    max_tables: Annotated[
+        int, typer.Option(metavar="N", min=0, max=10_000, help="Refuse a pattern that matches more; 0 is 10000.")
+    ] = 0,
+    respect_conditions: Annotated[
+        bool, typer.Option("--respect-conditions", help="Queue only what its conditions would run now.")
+    ] = False,
 ) -> None:
-    """Queue maintenance of one table, now."""
+    """Queue maintenance of a table, or of all that a pattern matches, now."""
     from floe_client.cli.following import follow, type_name
     from floe_client.cli.render import as_json, print_json
+    from floe_client.types import OperationType
 
     with shell.connect() as client:
         started = client.trigger(
-            table,
+            table or None,
             policy=policy,
             operations=operations or (),
             request_id=request_id or None,
             validate_only=dry_run,
+            pattern=pattern,
+            max_tables=max_tables,
+            respect_conditions=respect_conditions,
         )
         ids = tuple(operation.id for operation in started.operations)
         if not shell.as_json:
             for run in started.runs:
+                name = table or ".".join((run.catalog, *run.namespace, run.table))
+                for each in run.withheld:
+                    kind = OperationType.Name(each.operation_type).removeprefix("OPERATION_TYPE_")
+                    print(f"{kind} of {name} not queued: {each.text}", flush=True)
                 for operation in run.operations:
                     waits = f" (waits: {'; '.join(operation.blockers)})" if operation.blockers else ""
                     what = "would be queued" if dry_run else f"{operation.id} queued"
-                    print(f"{type_name(operation)} of {table} {what}{waits}", flush=True)
+                    print(f"{type_name(operation)} of {name} {what}{waits}", flush=True)
         ended: list[Operation] = []
         if wait and ids and not dry_run:
             follow(client.operations.follow(ids), ids=ids, as_json_lines=False, quiet=shell.as_json)
