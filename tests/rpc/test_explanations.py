@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import grpc
@@ -204,3 +205,15 @@ async def test_a_trigger_that_respects_conditions_withholds_what_would_not_run(a
         (REWRITE, "tidy", "conditions_not_met")
     ]
     assert "12 % of the data files are small" in run.withheld[0].text
+
+
+async def test_a_table_whose_property_turns_maintenance_off_is_blocked_by_that(api: Api) -> None:
+    await register_catalog(api)
+    known = await know_table(api)
+    await write_policy(api, "tidy", expire_snapshots={})
+    assert not [words for words in (await explained(api))[EXPIRE].blockers if "floe.enabled" in words]
+    await api.store.tables.seen([replace(known, maintenance_enabled=False)])
+
+    answer = (await explained(api))[EXPIRE]
+
+    assert [words for words in answer.blockers if "floe.enabled" in words]
