@@ -138,8 +138,10 @@ class TableStore(Protocol):
     async def reports(self, name: TableName, *, after: int | None, limit: int) -> ReportPage:
         """The kept reports of the table that bears the name now. Raises TableNotFound."""
 
-    async def missing(self, name: TableName) -> None:
-        """A load said not found: PRESENT becomes MISSING."""
+    async def missing(self, name: TableName) -> bool:
+        """A load said not found: PRESENT becomes MISSING if the table was last seen before the last two complete
+        listings of its catalog began; a load alone takes no table. Whether it did.
+        """
 
 
 class ExecutorStore(Protocol):

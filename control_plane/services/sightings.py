@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from control_plane.domain import health
-from control_plane.domain.errors import CatalogNotFound, TableNotFound
+from control_plane.domain.errors import TableNotFound
 from control_plane.domain.health import HealthReport
 from control_plane.domain.identifiers import CatalogName, TableName, TableUuid
 from control_plane.domain.observation import (
@@ -131,20 +131,11 @@ class Sightings:
                 case LoadedTable() as loaded:
                     await remember(self._store, name, loaded)
                 case ObservationError(kind="NOT_FOUND"):
-                    await self._not_found(name)
+                    if await self._store.tables.missing(name):
+                        logger.info("table.missed", table=str(name))
                 case _:
                     pass  # Nothing was learnt; the next look may.
         self._store.hints.give("targets")
-
-    async def _not_found(self, name: TableName) -> None:
-        """Gone is what two complete listings did not name that began after it was seen, and a load did not find."""
-        try:
-            catalog, table = await self._store.catalogs.get(name.catalog), await self._store.tables.get(name)
-        except (CatalogNotFound, TableNotFound):
-            return
-        if catalog.earlier_list_begin_time is not None and table.last_seen_time < catalog.earlier_list_begin_time:
-            await self._store.tables.missing(name)
-            logger.info("table.missed", table=str(name))
 
     # -- inspections
 

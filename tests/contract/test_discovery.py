@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+from control_plane.domain.catalog import TableState
 from control_plane.domain.identifiers import TableName
 from control_plane.domain.observation import ObservationError, ObservationKind
 from control_plane.ports.records import Store
@@ -13,6 +14,7 @@ from tests.support import factories
 from tests.support.factories import EVENTS, LAKE
 from tests.support.scene import Scene
 from tests.support.scheduling import Leader, target
+from tests.support.stores import lose
 
 MINUTE = timedelta(minutes=1)
 
@@ -37,7 +39,7 @@ async def test_names_without_a_uuid_are_found_page_by_page(scene: Scene) -> None
     names = [replace(EVENTS, name=f"t{number}") for number in range(3)]
     await scene.store.tables.listed(LAKE, names)
     await scene.store.tables.seen([factories.table(names[1])])
-    await scene.store.tables.missing(names[2])
+    await lose(scene.store, names[2])
     await scene.store.tables.listed(LAKE, [replace(EVENTS, name="t9")])
 
     first = await scene.store.tables.unloaded(after=None, limit=1)
@@ -53,10 +55,24 @@ async def test_tables_that_were_not_seen_since_are_found(scene: Scene) -> None:
         for name, age in (("gone", 3 * MINUTE), ("old", 2 * MINUTE), ("young", MINUTE))
     )
     await scene.store.tables.seen([gone, old, young])
-    await scene.store.tables.missing(gone.name)
+    await lose(scene.store, gone.name)
 
     assert await scene.store.tables.unseen(LAKE, since=now - 1.5 * MINUTE, limit=5) == [old.name]
     assert await scene.store.tables.unseen(LAKE, since=now, limit=1) == [old.name]
+
+
+async def test_a_load_alone_takes_no_table_nor_does_one_after_a_single_listing(scene: Scene) -> None:
+    table = factories.table()
+    await scene.store.tables.seen([table])
+    assert not await scene.store.tables.missing(table.name)
+    for number in (1, 2):
+        began = table.last_seen_time + number * MINUTE
+        await scene.store.catalogs.record_listing(LAKE, error="", began=began)
+        assert (await scene.store.tables.get(table.name)).state is TableState.PRESENT
+        assert await scene.store.tables.missing(table.name) == (number == 2)
+
+    assert (await scene.store.tables.get(table.name)).state is TableState.MISSING
+    assert not await scene.store.tables.missing(table.name), "it is missing already"
 
 
 async def test_an_answer_is_used_by_one_caller(scene: Scene) -> None:

@@ -56,6 +56,7 @@ from tests.support import factories
 from tests.support.clock import ManualClock
 from tests.support.factories import EVENTS, LAKE
 from tests.support.scene import Scene
+from tests.support.stores import lose
 
 HOUR = timedelta(hours=1)
 LONG = timedelta(minutes=5)
@@ -282,8 +283,8 @@ async def test_a_known_uuid_under_a_new_name_is_a_rename(scene: Scene) -> None:
 async def test_a_missing_table_is_shown_until_it_is_back(scene: Scene) -> None:
     table = factories.table()
     await scene.store.tables.seen([table])
-    await scene.store.tables.missing(EVENTS)
-    await scene.store.tables.missing(TableName(LAKE, ("a",), "unknown"))
+    await lose(scene.store, EVENTS)
+    assert not await scene.store.tables.missing(TableName(LAKE, ("a",), "unknown"))
     assert (await scene.store.tables.get(EVENTS)).state is TableState.MISSING
 
     await scene.store.tables.listed(LAKE, [EVENTS])

@@ -14,6 +14,7 @@ from tests.support import factories
 from tests.support.factories import EVENTS, LAKE
 from tests.support.scene import Scene
 from tests.support.scheduling import Leader, decision, target
+from tests.support.stores import lose
 
 HOUR = timedelta(hours=1)
 EXPIRY = OperationType.EXPIRE_SNAPSHOTS
@@ -49,7 +50,7 @@ async def test_a_table_is_matched_anew_when_it(leader: Leader, what: str) -> Non
     else:
         await store.tables.seen([table])
     if what == "came back":
-        await store.tables.missing(EVENTS)
+        await lose(store, EVENTS)
     for found, _ in await leader.unresolved():
         await leader.resolved(found)
     assert not await leader.unresolved()
@@ -60,7 +61,7 @@ async def test_a_table_is_matched_anew_when_it(leader: Leader, what: str) -> Non
         case "was renamed":
             await store.tables.seen([replace(table, name=replace(EVENTS, name="renamed"))])
         case "went missing":
-            await store.tables.missing(EVENTS)
+            await lose(store, EVENTS)
         case "was replaced":
             await store.tables.seen([factories.table()])
 
@@ -161,7 +162,7 @@ async def test_the_tables_that_a_pattern_may_touch(leader: Leader) -> None:
     ]
     gone = TableName(LAKE, ("sales",), "gone")
     await store.tables.seen([factories.table(name) for name in (*found, gone)])
-    await store.tables.missing(gone)
+    await lose(store, gone)
 
     async def touched(**where: object) -> list[str]:
         asked = {"catalog": None, "namespace": None, "after": None, "limit": 10, **where}

@@ -10,6 +10,7 @@ import grpc
 from floe.v1 import policy_pb2 as pb
 from floe.v1 import trigger_pb2
 from tests.support.api import Api, apply_policy, know_table, refused, register_catalog
+from tests.support.stores import lose
 
 
 def creation(name: str = "nightly") -> pb.CreatePolicyRequest:
@@ -82,7 +83,7 @@ async def test_a_second_trigger_with_the_same_id_is_the_same_run_even_if_the_tab
     )
 
     first = await api.triggers.TriggerMaintenance(request)
-    await api.store.tables.missing(table.name)
+    await lose(api.store, table.name)
     again = await api.triggers.TriggerMaintenance(request, timeout=10)
 
     assert again == first

@@ -114,7 +114,7 @@ async def test_a_catalog_that_is_down_leaves_the_reason_with_the_table(api: Api)
     assert (health.status, health.error) == (pb.HEALTH_STATUS_UNKNOWN, "connection refused")
 
 
-async def test_a_table_that_its_catalog_does_not_know_is_not_found(api: Api) -> None:
+async def test_an_inspection_that_finds_no_table_says_so_and_drops_nothing_by_itself(api: Api) -> None:
     await register_catalog(api)
     await know_table(api)
 
@@ -122,7 +122,7 @@ async def test_a_table_that_its_catalog_does_not_know_is_not_found(api: Api) -> 
         refusal = await refused(api.tables.InspectTable(INSPECT))
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "TABLE_NOT_FOUND")
-    assert (await api.tables.GetTable(GET)).table.state == pb.TABLE_STATE_MISSING
+    assert (await api.tables.GetTable(GET)).table.state == pb.TABLE_STATE_PRESENT
 
 
 async def test_an_inspection_that_nobody_can_make_says_so(api: Api) -> None:

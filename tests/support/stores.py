@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_asyncio
 
-from control_plane.domain.identifiers import OperationId
+from control_plane.domain.identifiers import OperationId, TableName
 from control_plane.domain.operation import Change, Operation
 from control_plane.domain.rules import Rules
 from control_plane.ports.records import Store
@@ -53,6 +53,15 @@ async def any_store(
     else:
         async with postgres_server.database(migrate) as dsn, open_postgres_store(dsn, rules=RULES) as store:
             yield store
+
+
+async def lose(store: Store, name: TableName) -> None:
+    """Make the table MISSING: two complete listings after it was seen did not name it, nor did a load find it."""
+    seen = (await store.tables.get(name)).last_seen_time
+    for number in (1, 2):
+        began = seen + timedelta(seconds=number)
+        await store.catalogs.record_listing(name.catalog, error="", began=began)
+    assert await store.tables.missing(name), f"{name} is still there"
 
 
 async def age(store: Store, operation: OperationId, *instants: str, by: timedelta = timedelta(days=1)) -> Operation:

@@ -98,11 +98,16 @@ class MemoryTables:
             more = len(found) > limit and bool(page)
             return ReportPage([kept.report for kept in page], page[-1].id if more else None)
 
-    async def missing(self, name: TableName) -> None:
+    async def missing(self, name: TableName) -> bool:
         async with self._memory.step() as state:
             table = named(state, name)
-            if table is not None:
-                _put(state, table, replace(table, state=TableState.MISSING))
+            if table is None or table.state is not TableState.PRESENT:
+                return False
+            began = state.catalogs[name.catalog].earlier_list_begin_time
+            if began is None or table.last_seen_time >= began:
+                return False
+            _put(state, table, replace(table, state=TableState.MISSING))
+            return True
 
     def _list(self, state: State, name: TableName) -> None:
         now = self._memory.now()

@@ -126,8 +126,10 @@ DELETE FROM health_reports WHERE table_id = $1 AND id <= (
 )
 """
 _MISSING: Final = """
-UPDATE tables SET state = 'MISSING', unresolved = true
-WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state = 'PRESENT'
+UPDATE tables t SET state = 'MISSING', unresolved = true
+FROM catalogs c
+WHERE c.name = $1 AND t.catalog = $1 AND t.namespace = $2 AND t.name = $3 AND t.state = 'PRESENT'
+  AND t.last_seen_time < c.earlier_list_begin_time
 """
 
 
@@ -190,8 +192,8 @@ class PostgresTables:
         more = len(found) > limit and bool(page)
         return ReportPage([report for _, report in page], page[-1][0] if more else None)
 
-    async def missing(self, name: TableName) -> None:
-        await self._database.execute(_MISSING, *_name(name))
+    async def missing(self, name: TableName) -> bool:
+        return bool(await self._database.execute(_MISSING, *_name(name)))
 
     async def _get_all(self, names: Sequence[TableName]) -> Sequence[Table | None]:
         rows = await self._database.fetch(_GET_ALL, names_json(names))
