@@ -40,6 +40,11 @@ class Catalog:
     earlier_list_begin_time: datetime | None = None
     """When the complete one before it began."""
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether its URI or warehouse changed and no complete listing has begun since: nothing is scheduled in it."""
+        return self.generation > 1 and self.list_begin_time is None
+
 
 class TableState(StrEnum):
     PRESENT = "PRESENT"

@@ -52,6 +52,8 @@ class DecisionReason(StrEnum):
     MIN_INTERVAL = "min_interval"
     BACK_OFF = "back_off"
     BUDGET = "budget"
+    CATALOG_MOVED = "catalog_moved"
+    """The catalog's URI or warehouse changed, and it was not listed completely since."""
     # SKIPPED
     CONDITIONS_NOT_MET = "conditions_not_met"
     CONDITIONS_UNKNOWN = "conditions_unknown"
@@ -138,6 +140,8 @@ class SlotFacts:
     outcomes: Outcomes = NO_OUTCOMES
     open_operation: OperationId | None = None
     """The operation of this table and type that is not finished; of several the oldest."""
+    catalog_moved: bool = False
+    """The catalog is elsewhere now, and nobody knows yet what is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def checks(
     """
     yield _table(facts)
     yield _overlap(facts)
+    yield _catalog(facts)
     yield _back_off(facts, now, rules)
     evaluation = evaluate(
         policy.spec.conditions(facts.target.type),
@@ -112,6 +113,18 @@ def _overlap(facts: SlotFacts) -> Finding:
         text=text,
         steps=(Step("overlap", text, False),),
         operation=facts.open_operation,
+    )
+
+
+def _catalog(facts: SlotFacts) -> Finding:
+    if not facts.catalog_moved:
+        return Finding()
+    text = f"catalog {facts.target.catalog} was moved and has not been listed completely since"
+    return Finding(
+        verdict=SlotVerdict.DEFERRED,
+        reason=DecisionReason.CATALOG_MOVED,
+        text=text,
+        steps=(Step("catalog", text, False),),
     )
 
 

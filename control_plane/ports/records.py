@@ -85,15 +85,17 @@ class CatalogStore(Protocol):
 
     async def update(self, catalog: Catalog, *, revision: int | None, unused: bool) -> Catalog:
         """Replace it and raise the revision. With `unused` it raises CatalogInUse while operations of the catalog are
-        unfinished, judged in the
-        same step. Raises CatalogNotFound, EtagMismatch."""
+        unfinished, judged in the same step. Another generation is another place: what listings have found is
+        forgotten, and looks that nobody has used the answer of are ended. Raises CatalogNotFound, EtagMismatch.
+        """
 
     async def delete(self, name: CatalogName, *, revision: int | None) -> None:
         """With its tables and reports. Raises CatalogNotFound, EtagMismatch, CatalogInUse (judged in the same step)."""
 
     async def record_listing(self, name: CatalogName, *, error: str, began: datetime | None = None) -> Catalog | None:
         """When and how the last listing ended; an error leaves the times of the last good ones. `began`: it is complete
-        and began then. None if the catalog is gone.
+        and began then; the first of them after the catalog moved makes its deferred targets due. None if the catalog
+        is gone.
         """
 
 

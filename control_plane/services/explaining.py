@@ -74,6 +74,7 @@ class ExplainingService:
         governance = await self._governing.latest()
         facts = {(one.target.type, one.target.mode): one for one in await self._store.scheduling.facts(name)}
         outcomes = await self._store.scheduling.outcomes(key)
+        moved = (await self._store.catalogs.get(name.catalog)).is_moving
         now = await self._store.now()
         asked = types or tuple(OperationType)
         found: list[Explained] = []
@@ -85,6 +86,7 @@ class ExplainingService:
                 if resolution.winner is not None:
                     one = facts.get((kind, mode))
                     one = _facts(table, key, explained, resolution.winner, one, outcomes, now)
+                    one = replace(one, catalog_moved=moved)
                     judged = explain(one, resolution.winner, now=now, rules=self._rules)
                     explained = replace(explained, explanation=judged)
                 found.append(explained)

@@ -32,6 +32,11 @@ def loaded_answer(text: str) -> Answer:
     return answer
 
 
+def moved_away() -> ObservationError:
+    """The answer of an observation of a catalog whose URI or warehouse has changed since it was asked for."""
+    return ObservationError("UNAVAILABLE", "the catalog was moved while an executor looked; ask again")
+
+
 def timed_out(epoch: int) -> ObservationError:
     """The answer of an observation whose deadline passed; epoch 0: nobody ever took it."""
     if epoch == 0:

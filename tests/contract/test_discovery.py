@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from control_plane.domain.catalog import TableState
-from control_plane.domain.identifiers import TableName
+from control_plane.domain.identifiers import ObservationId, TableName
 from control_plane.domain.observation import ObservationError, ObservationKind
+from control_plane.domain.scheduling import Settled
 from control_plane.ports.records import Store
 from tests.support import factories
 from tests.support.factories import EVENTS, LAKE
@@ -106,3 +107,46 @@ async def test_targets_that_become_due_soon_are_read_in_their_order(scene: Scene
     assert await found(10) == ["t0", "t1", "t2"]
     assert await found(1) == ["t0"]
     assert await found(10, after=1) == ["t2"]
+
+
+async def looks(scene: Scene, answered: ObservationKind, under_way: ObservationKind) -> tuple[ObservationId, ...]:
+    """One that was answered and not used yet, and one that an executor is at."""
+    holder = await scene.attach()
+    assert holder.session is not None
+    for kind in (answered, under_way):
+        await scene.store.observations.open(factories.look(kind), within=MINUTE, timeout=MINUTE)
+    handed = {one.request.kind: one for one in await scene.store.observations.claim(factories.looks_by(holder))}
+    first, answer = handed[answered], ObservationError("UNAVAILABLE", "down")
+    await scene.store.observations.answer(first.id, epoch=first.epoch, session=holder.session, answer=answer)
+    return first.id, handed[under_way].id
+
+
+async def test_a_catalog_that_moves_forgets_its_listings_and_holds_its_targets_until_the_next(scene: Scene) -> None:
+    leader = await Leader.elected(scene)
+    store, table = scene.store, factories.table()
+    now = await store.now()
+    await leader.resolve(table, target(table, due=now, deferred=True))
+    await store.catalogs.record_listing(LAKE, error="", began=now)
+    answered, under_way = await looks(scene, ObservationKind.LIST_TABLES, ObservationKind.LOAD_TABLE)
+
+    catalog = await store.catalogs.get(LAKE)
+    described = await store.catalogs.update(replace(catalog, description="x"), revision=None, unused=False)
+    assert described.list_begin_time == now
+    moved = await store.catalogs.update(replace(described, uri="u", generation=2), revision=None, unused=True)
+
+    assert (moved.last_list_time, moved.list_begin_time, moved.earlier_list_begin_time) == (None, None, None)
+    assert moved.is_moving
+    assert not await store.observations.used(answered), "what it says is of another place"
+    ended = await store.observations.get(under_way)
+    assert ended is not None and isinstance(ended.answer, ObservationError) and "moved" in ended.answer.message
+    assert not await store.observations.answered(list(ObservationKind), limit=9)
+    assert [one.catalog_moved for one in await leader.due()] == [True]
+    assert [one.catalog_moved for one in await store.scheduling.facts(table.name)] == [True]
+
+    later = now + timedelta(days=1)
+    await leader.settle(Settled(target(table, due=later, deferred=True)))
+    await store.catalogs.record_listing(LAKE, error="some namespaces could not be listed")
+    assert not await leader.due()
+    listed = await store.catalogs.record_listing(LAKE, error="", began=now)
+    assert listed is not None and not listed.is_moving
+    assert [one.catalog_moved for one in await leader.due()] == [False]

@@ -280,3 +280,70 @@ async def test_what_writers_changed_is_inspected_again_where_listings_tell(repli
     moved = {table.name: table.metadata_location for table in tables} | {tables[0].name: "file:///moved.json"}
     await listing(replica, names(*tables, metadata_locations=moved))
     assert [one.request.table for one in await wanted(replica, INSPECT)] == [tables[0].name]
+
+
+# -- a catalog that moved
+
+
+HOURLY: Final[dict[str, Any]] = {"rewriteDataFilesSchedule": {"cronExpression": "0 * * * *"}}
+
+
+async def move(replica: Replica) -> None:
+    """The catalog is elsewhere from now on, as its service stores it."""
+    catalog = await replica.store.catalogs.get(LAKE)
+    moved = replace(catalog, uri="http://elsewhere", generation=catalog.generation + 1)
+    await replica.store.catalogs.update(moved, revision=catalog.revision, unused=True)
+
+
+async def test_nothing_is_scheduled_in_a_catalog_that_moved_until_it_was_listed_again(replica: Replica) -> None:
+    (table,) = await replica.register(replica.policy(**HOURLY), catalog=False)
+    await listing(replica, names(table))
+    await replica.work()
+    await move(replica)
+    await replica.pass_time(60 * MINUTE, every=MINUTE)
+
+    (waiting,) = await replica.decisions()
+    assert (waiting.verdict, waiting.reason) == ("DEFERRED", "catalog_moved")
+    assert "lake was moved" in waiting.text
+    assert not await replica.operations()
+
+    await listing(replica, names(table, complete=False))
+    await replica.work()
+    assert not await replica.operations(), "some namespaces could not be listed"
+
+    await listing(replica, names(table))
+    await replica.work()
+    (fired,) = await replica.decisions()
+    assert (fired.verdict, fired.slot) == ("FIRED", waiting.slot)
+    assert len(await replica.operations()) == 1
+
+
+async def test_a_slot_whose_catalog_was_not_listed_in_its_time_says_so(replica: Replica) -> None:
+    (table,) = await replica.register(replica.policy(**HOURLY), catalog=False)
+    await listing(replica, names(table))
+    await replica.work()
+    await move(replica)
+    await replica.pass_time(120 * MINUTE, every=MINUTE)
+
+    given_up, waiting = await replica.decisions()
+    assert (given_up.verdict, given_up.reason) == ("SKIPPED", "catalog_moved")
+    assert (waiting.verdict, waiting.reason) == ("DEFERRED", "catalog_moved")
+
+
+async def test_what_was_looked_at_before_a_catalog_moved_says_nothing_of_it(replica: Replica) -> None:
+    (table,) = await replica.register(catalog=False)
+    for _ in range(2):
+        await listing(replica, names(table))
+    replica.clock.advance(6 * MINUTE)
+    (under_way,) = await wanted(replica, LIST)
+    await move(replica)
+
+    done = await replica.store.observations.get(under_way.id)
+    assert done is not None and isinstance(done.answer, ObservationError)
+    await replica.sightings.keep(done)
+    catalog = await replica.store.catalogs.get(LAKE)
+    assert (catalog.list_begin_time, catalog.earlier_list_begin_time, catalog.last_list_time) == (None, None, None)
+
+    await listing(replica, names())
+    replica.clock.advance(MINUTE)
+    assert not await wanted(replica, LOAD), "one complete listing of the new place says nothing of a table"

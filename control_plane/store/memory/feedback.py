@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from control_plane.domain.identifiers import CatalogName
 from control_plane.domain.operation import Operation
 from control_plane.domain.scheduling import NO_OUTCOMES, PolicyMode
 from control_plane.store.feedback import charge_after, outcomes_after, slot_comes_again
 from control_plane.store.fences import fence_key
 from control_plane.store.memory.state import State
 from control_plane.store.memory.tables import table_key
+
+
+def wake_deferred(state: State, catalog: CatalogName, *, now: datetime) -> None:
+    """What was put off in the catalog is due."""
+    for identity, target in list(state.targets.items()):
+        if target.catalog == catalog and target.deferred:
+            state.targets[identity] = replace(target, due=now)
 
 
 def feed_back(state: State, ended: Operation, now: datetime) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from control_plane.domain.identifiers import ObservationId, SessionId
+from control_plane.domain.identifiers import CatalogName, ObservationId, SessionId
 from control_plane.domain.observation import (
     Answer,
     Observation,
@@ -16,7 +16,7 @@ from control_plane.domain.observation import (
     ObservationState,
 )
 from control_plane.ports.records import ObservationClaim
-from control_plane.store.answers import HAND_OUT_GRACE, timed_out
+from control_plane.store.answers import HAND_OUT_GRACE, moved_away, timed_out
 from control_plane.store.memory.state import Memory, State
 
 V = ObservationState
@@ -148,6 +148,19 @@ class MemoryObservations:
 
     def _done(self, observation: Observation, answer: Answer) -> Observation:
         return replace(observation, state=V.DONE, answer=answer, finish_time=self._memory.now(), lease_expire_time=None)
+
+
+def end_looks(state: State, catalog: CatalogName, *, now: datetime) -> None:
+    """Whoever was asked to look, looks at the place that the catalog left: late answers find nobody waiting."""
+    for current in list(state.observations.values()):
+        if current.request.catalog != catalog or current.id in state.used:
+            continue
+        if current.state is not V.DONE:
+            _put(
+                state,
+                replace(current, state=V.DONE, answer=moved_away(), finish_time=now, lease_expire_time=None),
+            )
+        state.used[current.id] = now
 
 
 def _lapsed(state: State, observation: Observation, now: datetime) -> bool:

@@ -23,6 +23,8 @@ from control_plane.domain.policy import Policy
 from control_plane.domain.scheduling import PolicyChange
 from control_plane.ports.records import Enabled, RequestKey
 from control_plane.store.fences import catalog_capacity
+from control_plane.store.memory.feedback import wake_deferred
+from control_plane.store.memory.observations import end_looks
 from control_plane.store.memory.state import KeptRequest, Memory, State, request_name
 
 _KEEP_ANSWERS: Final = timedelta(hours=24)
@@ -129,16 +131,19 @@ class MemoryCatalogs:
     async def update(self, catalog: Catalog, *, revision: int | None, unused: bool) -> Catalog:
         async with self._memory.step() as state:
             current = await self._check(state, catalog.name, revision, unused=unused)
+            moved = catalog.generation != current.generation
             updated = replace(
                 catalog,
                 type=current.type,
                 create_time=current.create_time,
                 revision=current.revision + 1,
-                last_list_time=current.last_list_time,
-                last_list_error=current.last_list_error,
-                list_begin_time=current.list_begin_time,
-                earlier_list_begin_time=current.earlier_list_begin_time,
+                last_list_time=None if moved else current.last_list_time,
+                last_list_error="" if moved else current.last_list_error,
+                list_begin_time=None if moved else current.list_begin_time,
+                earlier_list_begin_time=None if moved else current.earlier_list_begin_time,
             )
+            if moved:
+                end_looks(state, catalog.name, now=self._memory.now())
             self._keep(state, updated)
             return updated
 
@@ -160,6 +165,8 @@ class MemoryCatalogs:
             if not error:
                 catalog = replace(catalog, last_list_time=self._memory.now())
             if began is not None:
+                if catalog.is_moving:
+                    wake_deferred(state, name, now=self._memory.now())
                 catalog = replace(catalog, list_begin_time=began, earlier_list_begin_time=catalog.list_begin_time)
             state.catalogs[name] = replace(catalog, last_list_error=error)
             return state.catalogs[name]

@@ -11,6 +11,7 @@ import asyncpg
 from control_plane.domain.catalog import Catalog
 from control_plane.domain.errors import CatalogExists, CatalogInUse, CatalogNotFound, EtagMismatch
 from control_plane.domain.identifiers import CatalogName
+from control_plane.store.answers import dumped_answer, moved_away
 from control_plane.store.codec import dumped, loaded
 from control_plane.store.fences import catalog_capacity
 from control_plane.store.postgres.database import Database
@@ -28,6 +29,8 @@ _COLUMNS: Final = (
     "earlier_list_begin_time",
 )
 _BESIDE: Final = frozenset(_COLUMNS)
+MOVING: Final = "(c.generation > 1 AND c.list_begin_time IS NULL)"
+"""`Catalog.is_moving` of a row `c`."""
 
 _GET: Final = "SELECT * FROM catalogs WHERE name = $1"
 _FIRST_PAGE: Final = "SELECT * FROM catalogs ORDER BY name LIMIT $1"
@@ -48,11 +51,16 @@ SELECT * FROM written
 # Excludes every enqueue into this catalog: its foreign key asks for a share of this row.
 _LOCK: Final = "SELECT revision FROM catalogs WHERE name = $1 FOR UPDATE"
 _UNFINISHED: Final = "SELECT count(*) FROM operations WHERE catalog = $1"
-# What listings have found stays.
+# What listings have found stays, unless the catalog is elsewhere now.
 _UPDATE: Final = """
 WITH written AS (
     UPDATE catalogs SET
-        revision = revision + 1, generation = $2, max_concurrent_operations = $3, update_time = $4, document = $5::jsonb
+        revision = revision + 1, generation = $2, max_concurrent_operations = $3, update_time = $4,
+        document = $5::jsonb,
+        last_list_time = CASE WHEN generation = $2 THEN last_list_time END,
+        last_list_error = CASE WHEN generation = $2 THEN last_list_error ELSE '' END,
+        list_begin_time = CASE WHEN generation = $2 THEN list_begin_time END,
+        earlier_list_begin_time = CASE WHEN generation = $2 THEN earlier_list_begin_time END
     WHERE name = $1
     RETURNING *
 ), capped AS (
@@ -61,14 +69,42 @@ WITH written AS (
 SELECT * FROM written
 """
 _DELETE: Final = "WITH uncapped AS (DELETE FROM capacity WHERE key = $2) DELETE FROM catalogs WHERE name = $1"
-_RECORD_LISTING: Final = """
-UPDATE catalogs SET
+# Whoever was asked to look, looks at the place that was left: late answers find nobody waiting.
+_END_LOOKS: Final = """
+WITH found AS MATERIALIZED (
+    SELECT v.id FROM observations v JOIN catalogs c ON c.name = v.catalog
+    WHERE c.name = $1 AND c.generation <> $2 AND v.used_time IS NULL
+    ORDER BY v.id FOR UPDATE OF v {locked}
+)
+UPDATE observations v SET
+    state = 'DONE', used_time = clock_timestamp(), lease_expire_time = NULL,
+    answer = CASE WHEN v.state = 'DONE' THEN v.answer ELSE $3::jsonb END,
+    finish_time = coalesce(v.finish_time, clock_timestamp())
+FROM found WHERE v.id = found.id
+"""
+# Whoever keeps an answer locks it before the catalog: the first waits for them, the second must not.
+_END_LOOKS_BEFORE: Final = _END_LOOKS.format(locked="")
+_END_LOOKS_SINCE: Final = _END_LOOKS.format(locked="SKIP LOCKED")
+# The first complete listing after a move lets go the slots that waited for it.
+_RECORD_LISTING: Final = f"""
+WITH before AS MATERIALIZED (
+    SELECT name, {MOVING} AND $3::timestamptz IS NOT NULL AS arrives FROM catalogs c WHERE name = $1 FOR NO KEY UPDATE
+), waiting AS MATERIALIZED (
+    SELECT t.catalog, t.fence_key, t.type, t.mode FROM before b JOIN targets t ON t.catalog = b.name
+    WHERE b.arrives AND t.deferred
+    ORDER BY t.catalog, t.fence_key, t.type, t.mode FOR UPDATE OF t
+), woken AS (
+    UPDATE targets t SET due = clock_timestamp() FROM waiting w
+    WHERE (t.catalog, t.fence_key, t.type, t.mode) = (w.catalog, w.fence_key, w.type, w.mode)
+)
+UPDATE catalogs c SET
     last_list_time = CASE WHEN $2 = '' THEN clock_timestamp() ELSE last_list_time END,
     last_list_error = $2,
     list_begin_time = coalesce($3, list_begin_time),
     earlier_list_begin_time = CASE WHEN $3::timestamptz IS NULL THEN earlier_list_begin_time ELSE list_begin_time END
-WHERE name = $1
-RETURNING *
+FROM before b
+WHERE c.name = b.name
+RETURNING c.*
 """
 
 
@@ -102,7 +138,10 @@ class PostgresCatalogs:
 
     async def update(self, catalog: Catalog, *, revision: int | None, unused: bool) -> Catalog:
         async with self._database.transaction():
+            looks = catalog.name, catalog.generation, dumped_answer(moved_away())
+            await self._database.execute(_END_LOOKS_BEFORE, *looks)
             await self._lock(catalog.name, revision, unused=unused)
+            await self._database.execute(_END_LOOKS_SINCE, *looks)
             row = await self._database.fetchrow(
                 _UPDATE,
                 catalog.name,

@@ -13,6 +13,7 @@ from control_plane.domain.errors import TableNotFound
 from control_plane.domain.identifiers import CatalogName, OperationId, OperationType, PolicyName, TableName
 from control_plane.domain.operation import FailureClass
 from control_plane.domain.scheduling import NO_OUTCOMES, Outcomes, PolicyMode, SlotFacts, Target
+from control_plane.store.postgres.catalogs import MOVING
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.tables import BESIDE, table_of
 
@@ -39,8 +40,9 @@ UNNESTED: Final = (
 # Each part is found by its key, whatever the planner thinks of their number: OFFSET 0 and LIMIT keep it from joining
 # whole tables.
 _FACTS: Final = f"""
-SELECT g.*, k.*, o.id AS open_operation, t.*
+SELECT g.*, k.*, o.id AS open_operation, c.moved, t.*
 FROM {{targets}} g
+JOIN {{catalogs}} c ON c.name = g.catalog
 CROSS JOIN LATERAL (
     SELECT t.namespace, t.name, t.uuid, t.location, t.metadata_location, t.format_version, t.state, t.first_seen_time,
            t.last_seen_time, t.maintenance_enabled, {BESIDE}
@@ -57,6 +59,7 @@ LEFT JOIN LATERAL (
     ORDER BY o.create_time, o.id LIMIT 1
 ) o ON true
 """
+_CATALOGS: Final = f"(SELECT c.name, {MOVING} AS moved FROM catalogs c)"
 # The clock is read once, by a subquery: a volatile function in the condition could not be looked up in the index, and
 # every target would be read. A catalog that is being deleted is left alone, with its targets.
 _DUE: Final = f"""
@@ -64,21 +67,21 @@ WITH found AS MATERIALIZED (
     SELECT t.* FROM targets t WHERE t.due <= (SELECT clock_timestamp()) ORDER BY t.due LIMIT $1
     FOR UPDATE SKIP LOCKED
 ), held AS MATERIALIZED (
-    SELECT name FROM catalogs WHERE name IN (SELECT catalog FROM found) ORDER BY name FOR KEY SHARE SKIP LOCKED
+    SELECT c.name, {MOVING} AS moved FROM catalogs c WHERE c.name IN (SELECT catalog FROM found)
+    ORDER BY c.name FOR KEY SHARE SKIP LOCKED
 )
-{_FACTS.format(targets="found")}
-WHERE g.catalog IN (SELECT name FROM held)
+{_FACTS.format(targets="found", catalogs="held")}
 ORDER BY g.due
 """
 _APPROACHING: Final = f"""
 WITH found AS MATERIALIZED (
     SELECT * FROM targets WHERE due < $1 AND ($2::timestamptz IS NULL OR due > $2) ORDER BY due LIMIT $3
 )
-{_FACTS.format(targets="found")}
+{_FACTS.format(targets="found", catalogs=_CATALOGS)}
 ORDER BY g.due
 """
 _OF_TABLE: Final = f"""
-{_FACTS.format(targets="targets")}
+{_FACTS.format(targets="targets", catalogs=_CATALOGS)}
 WHERE g.catalog = $1 AND g.fence_key = $2
 """
 _FENCE_KEY: Final = """
@@ -199,7 +202,11 @@ def _facts(rows: Sequence[asyncpg.Record]) -> Sequence[SlotFacts]:
         operation = row["open_operation"]
         facts.append(
             SlotFacts(
-                target_of(row), tables[key], _outcomes(row), OperationId(operation) if operation is not None else None
+                target_of(row),
+                tables[key],
+                _outcomes(row),
+                OperationId(operation) if operation is not None else None,
+                catalog_moved=row["moved"],
             )
         )
     return facts
