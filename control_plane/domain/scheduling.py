@@ -131,6 +131,10 @@ class Target:
     """The operation whose end starts the next interval; its end makes the target due at once."""
 
 
+TargetKey = tuple[CatalogName, str, OperationType, PolicyMode]
+"""The identity of a target."""
+
+
 @dataclass(frozen=True, slots=True)
 class SlotFacts:
     """Everything that a decision about a target reads. `table.health` is the newest report."""

@@ -21,6 +21,7 @@ from control_plane.domain.scheduling import (
     SlotVerdict,
     Spent,
     Target,
+    TargetKey,
     Term,
 )
 
@@ -122,6 +123,11 @@ class SchedulingStore(Protocol):
 
     async def unresolved(self, *, limit: int) -> Sequence[tuple[Table, Sequence[Target]]]:
         """Tables marked unresolved, with their targets of now, locked until the transaction ends. Inside `in_term`."""
+
+    async def decided_ahead(self, tables: Sequence[Table], *, now: datetime) -> Mapping[TargetKey, datetime]:
+        """The last slots of these tables that lie after now and were decided already, under whatever policy: the clock
+        was set back since. Targets without any are absent.
+        """
 
     async def resolved(self, tables: Sequence[tuple[Table, Sequence[Target]]]) -> None:
         """Make these the targets of these tables (MISSING and REPLACED tables have none) and take the mark off. Inside

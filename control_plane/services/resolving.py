@@ -5,9 +5,9 @@ matched anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -30,6 +30,7 @@ from control_plane.domain.scheduling import (
     SlotVerdict,
     Step,
     Target,
+    TargetKey,
     Term,
 )
 from control_plane.domain.scheduling_rules import SchedulingRules
@@ -39,6 +40,7 @@ from control_plane.services.governing import Governance, GoverningPolicies
 
 logger: Final = structlog.get_logger(__name__)
 
+_INSTANT: Final = timedelta(microseconds=1)
 _CHANGES: Final = 20
 _SPREAD: Final = 500
 _RESOLVE: Final = 100
@@ -116,12 +118,13 @@ class ResolvingService:
             found = await self._store.scheduling.unresolved(limit=_RESOLVE)
             if not found:
                 return False
+            ahead = await self._store.scheduling.decided_ahead([table for table, _ in found], now=now)
             resolved: list[tuple[Table, Sequence[Target]]] = []
             closed: list[Settled] = []
             for number, (table, before) in enumerate(found):
                 if number % _BREATH == _BREATH - 1:
                     await asyncio.sleep(0)
-                targets = _targets(table, before, governance, now)
+                targets = _targets(table, before, governance, ahead, now)
                 for target, replaced in _left(before, targets, now):
                     closed.append(await self._close(table, target, replaced, now, term))
                 resolved.append((table, targets))
@@ -161,13 +164,19 @@ def _reaches(patterns: Iterable[Pattern]) -> Sequence[Reach]:
     return [one for one in reaches if not any(other != one and other.covers(one) for other in reaches)]
 
 
-def _targets(table: Table, before: Iterable[Target], governance: Governance, now: datetime) -> Sequence[Target]:
+def _targets(
+    table: Table,
+    before: Iterable[Target],
+    governance: Governance,
+    ahead: Mapping[TargetKey, datetime],
+    now: datetime,
+) -> Sequence[Target]:
     """What the policies that govern the table now want of it; one that is not PRESENT has no targets."""
     if table.state is not TableState.PRESENT:
         return ()
     known = {(target.type, target.mode): target for target in before}
     return [
-        _target(table, policy, kind, mode, known.get((kind, mode)), now)
+        _target(table, policy, kind, mode, known.get((kind, mode)), ahead, now)
         for mode in PolicyMode
         for kind, policy in governance.governing(table.name, mode).items()
         if _is_scheduled(policy, kind)
@@ -180,17 +189,23 @@ def _is_scheduled(policy: Policy, kind: OperationType) -> bool:
 
 
 def _target(
-    table: Table, policy: Policy, kind: OperationType, mode: PolicyMode, before: Target | None, now: datetime
+    table: Table,
+    policy: Policy,
+    kind: OperationType,
+    mode: PolicyMode,
+    before: Target | None,
+    ahead: Mapping[TargetKey, datetime],
+    now: datetime,
 ) -> Target:
+    key: TargetKey = (table.name.catalog, table.uuid or str(table.name), kind, mode)
+    # A clock that was set back comes to slots again that are decided.
+    since = max(now, ahead[key] + _INSTANT) if key in ahead else now
     target = Target(
-        table.name.catalog,
-        table.uuid or str(table.name),
-        kind,
-        mode,
+        *key,
         policy.name,
         policy.generation,
         policy.create_time,
-        since=now,
+        since=since,
     )
     if before is not None and _is_same(before, target):
         return before
@@ -199,7 +214,7 @@ def _target(
     if schedule.interval is not None:
         # It counts from the last end, which the decision knows: an operation under way may be it.
         return replace(target, due=now, awaiting=before.awaiting if before is not None else None)
-    planned = first_slot(schedule, key=key_of(target), since=now, last_finish=None)
+    planned = first_slot(schedule, key=key_of(target), since=since, last_finish=None)
     return target if planned is None else replace(target, slot=planned.slot, due=planned.due)
 
 

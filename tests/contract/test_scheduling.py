@@ -328,3 +328,22 @@ async def test_another_policy_does_not_inherit_the_slot(leader: Leader) -> None:
     await leader.resolved(table, other)
     await scene.operations.change(fired.id, skip("policy_changed"))
     assert [facts.target for facts in await scene.store.scheduling.facts(EVENTS)] == [other]
+
+
+async def test_slots_that_were_decided_while_the_clock_was_ahead_are_known(leader: Leader) -> None:
+    store, table, other = leader.scene.store, factories.table(), factories.table(replace(EVENTS, name="other"))
+    now = await store.now()
+    mine, its = target(table), target(other)
+    await leader.resolve(table, mine)
+    await leader.resolve(other, its)
+    rows = (
+        decision(mine, table, slot=now - HOUR, time=now - HOUR),
+        decision(mine, table, slot=now + HOUR, time=now + 3 * HOUR, last_slot=now + 2 * HOUR, slots=2),
+        decision(mine, table, slot=now + HOUR, time=now + HOUR, policy=PolicyName("tidy")),
+    )
+    await leader.settle(Settled(mine, rows), Settled(its, (decision(its, other, slot=now - HOUR, time=now - HOUR),)))
+
+    ahead = await store.scheduling.decided_ahead([table, other], now=now)
+    assert ahead == {(mine.catalog, mine.table_key, mine.type, mine.mode): now + 2 * HOUR}
+    assert not await store.scheduling.decided_ahead([other], now=now)
+    assert not await store.scheduling.decided_ahead([table], now=now + 3 * HOUR)

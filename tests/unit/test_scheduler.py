@@ -314,6 +314,33 @@ async def test_a_slot_that_waits_is_closed_when_its_policy_changes(replica: Repl
     assert decision.text == "skipped: policy nightly has changed"
 
 
+@pytest.mark.parametrize("change", ["edited", "deleted and created anew", "displaced by another"])
+async def test_a_clock_set_back_before_its_policy_changes_brings_no_slot_again(replica: Replica, change: str) -> None:
+    document = _hourly()
+    policy = replica.policy(**document)
+    await replica.register(policy)
+    await replica.work()
+    await replica.pass_time(HOUR, every=MINUTE)
+    (operation,) = await replica.operations()
+    await replica.succeed(operation)
+    replica.clock.advance(-30 * MINUTE)
+    match change:
+        case "edited":
+            await replica.change(policy, priority=7, **document)
+        case "deleted and created anew":
+            await replica.store.policies.delete(policy.name, etag=None)
+            await replica.store.policies.create(replica.policy(**document))
+        case _:
+            await replica.store.policies.create(replica.policy("other", priority=7, **document))
+    await replica.pass_time(40 * MINUTE, every=MINUTE)
+
+    (decision,) = await replica.decisions()
+    assert (decision.slot, decision.operation) == (at(13), operation.id)
+    assert [one.id for one in await replica.operations()] == [operation.id]
+    await replica.pass_time(HOUR, every=MINUTE)
+    assert [one.slot for one in await replica.operations()] == [at(13), at(14)], "the schedule goes on"
+
+
 async def test_all_slots_that_came_due_before_their_policy_changed_are_recorded(replica: Replica) -> None:
     policy = replica.policy(**EVERY_MINUTE)
     await replica.register(policy)

@@ -22,13 +22,14 @@ from control_plane.domain.scheduling import (
     SlotFacts,
     Spent,
     Target,
+    TargetKey,
     Term,
 )
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage, TermOver
 from control_plane.store.fences import fence_key
 from control_plane.store.memory.leadership import in_force
 from control_plane.store.memory.operation_changes import add
-from control_plane.store.memory.state import DecisionKey, KeptCharge, Memory, State, TargetKey
+from control_plane.store.memory.state import DecisionKey, KeptCharge, Memory, State
 from control_plane.store.memory.tables import named, table_key, whole
 
 
@@ -124,6 +125,17 @@ class MemoryScheduling:
         async with self._memory.step() as state:
             marked = [table for table in state.tables if table_key(table) in state.unresolved]
             return [(whole(state, table), _targets(state, table)) for table in marked[:limit]]
+
+    async def decided_ahead(self, tables: Sequence[Table], *, now: datetime) -> Mapping[TargetKey, datetime]:
+        keys = {table_key(table) for table in tables}
+        async with self._memory.step() as state:
+            ahead: dict[TargetKey, datetime] = {}
+            for (catalog, fence, kind, mode, _, slot), decision in state.decisions.items():
+                last = max(slot, decision.last_slot or slot)
+                if (catalog, fence) in keys and last > now:
+                    key = catalog, fence, kind, mode
+                    ahead[key] = max(last, ahead.get(key, last))
+            return ahead
 
     async def resolved(self, tables: Sequence[tuple[Table, Sequence[Target]]]) -> None:
         async with self._memory.step() as state:

@@ -26,7 +26,16 @@ from control_plane.domain.observation import Observation
 from control_plane.domain.operation import LEASE_STATES, Attempt, Lease, Operation, Progress
 from control_plane.domain.pause import Pause
 from control_plane.domain.policy import Policy
-from control_plane.domain.scheduling import Charge, Decision, Outcomes, PolicyChange, PolicyMode, Target, Term
+from control_plane.domain.scheduling import (
+    Charge,
+    Decision,
+    Outcomes,
+    PolicyChange,
+    PolicyMode,
+    Target,
+    TargetKey,
+    Term,
+)
 from control_plane.ports.operations import OperationEvent, Verdict
 from control_plane.ports.records import Clock, RequestKey
 
@@ -67,7 +76,6 @@ class KeptCharge:
 
 # (catalog, the fence's key of the table)
 TableKey = tuple[CatalogName, str]
-TargetKey = tuple[CatalogName, str, OperationType, PolicyMode]
 DecisionKey = tuple[CatalogName, str, OperationType, PolicyMode, PolicyName, datetime]
 
 

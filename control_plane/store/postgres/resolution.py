@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import asyncpg
 
 from control_plane.domain.catalog import Table, TableState
-from control_plane.domain.identifiers import CatalogName, PolicyName, TableName
-from control_plane.domain.scheduling import PolicyChange, Target
+from control_plane.domain.identifiers import CatalogName, OperationType, PolicyName, TableName
+from control_plane.domain.scheduling import PolicyChange, PolicyMode, Target, TargetKey
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.operation_filters import Conditions
 from control_plane.store.postgres.tables import ASKED, BESIDE, names_json, table_of
@@ -55,6 +56,13 @@ SELECT t.* FROM targets t
 WHERE (t.catalog, t.fence_key) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 ORDER BY t.catalog, t.fence_key, t.type, t.mode
 FOR UPDATE
+"""
+# What was decided later than now is found by its time, and hardly ever there.
+_DECIDED_AHEAD: Final = """
+SELECT catalog, fence_key, type, mode, max(greatest(slot, last_slot)) AS slot FROM decisions
+WHERE time > $3 AND greatest(slot, last_slot) > $3
+  AND (catalog, fence_key) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+GROUP BY catalog, fence_key, type, mode
 """
 # Under the same generation of the same policy a schedule goes on where it stands.
 _RESOLVED: Final = f"""
@@ -135,6 +143,15 @@ class Resolution:
         for row in await self._database.fetch(_TARGETS, *_columns(list(targets))):
             targets[row["catalog"], row["fence_key"]].append(target_of(row))
         return [(table_of(row), targets[row["catalog"], row["fence_key"]]) for row in rows]
+
+    async def decided_ahead(self, tables: Sequence[Table], *, now: datetime) -> Mapping[TargetKey, datetime]:
+        rows = await self._database.fetch(_DECIDED_AHEAD, *_columns([_key(table) for table in tables]), now)
+        return {
+            (CatalogName(row["catalog"]), row["fence_key"], OperationType(row["type"]), PolicyMode(row["mode"])): row[
+                "slot"
+            ]
+            for row in rows
+        }
 
     async def resolved(self, tables: Sequence[tuple[Table, Sequence[Target]]]) -> None:
         if not tables:
