@@ -9,6 +9,7 @@ from typing import Final
 from uuid import uuid4
 
 from control_plane.domain.catalog import Table, TableState
+from control_plane.domain.charges import NOTHING_SPENT, BudgetState, estimate
 from control_plane.domain.errors import TableNotFound
 from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType, RunId, TableName, TriggerId
@@ -27,6 +28,7 @@ from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Explanation, explain
 from control_plane.ports.records import Store
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage
+from control_plane.services.admission import budgeted
 from control_plane.services.governing import GoverningPolicies
 from control_plane.services.new_operations import Request, new_operation
 
@@ -77,9 +79,12 @@ class ExplainingService:
         moved = (await self._store.catalogs.get(name.catalog)).is_moving
         now = await self._store.now()
         asked = types or tuple(OperationType)
+        resolved = {mode: governance.index.resolve_all(table.name, mode) for mode in PolicyMode}
+        names = budgeted(one.winner for each in resolved.values() for one in each.values())
+        spent = await self._store.scheduling.spent(names, since=now - self._rules.budget_window) if names else {}
         found: list[Explained] = []
         for mode in PolicyMode:
-            for kind, resolution in governance.index.resolve_all(table.name, mode).items():
+            for kind, resolution in resolved[mode].items():
                 if kind not in asked or (mode is PolicyMode.SHADOW and resolution.winner is None):
                     continue
                 explained = Explained(kind, mode, resolution)
@@ -87,7 +92,11 @@ class ExplainingService:
                     one = facts.get((kind, mode))
                     one = _facts(table, key, explained, resolution.winner, one, outcomes, now)
                     one = replace(one, catalog_moved=moved)
-                    judged = explain(one, resolution.winner, now=now, rules=self._rules)
+                    budget = BudgetState(
+                        this_hour=spent.get(resolution.winner.name, NOTHING_SPENT),
+                        estimate=estimate(kind, table.health),
+                    )
+                    judged = explain(one, resolution.winner, now=now, rules=self._rules, budget=budget)
                     explained = replace(explained, explanation=judged)
                 found.append(explained)
         found.sort(key=lambda each: (each.type.order, each.mode is PolicyMode.SHADOW))

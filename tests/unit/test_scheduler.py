@@ -414,6 +414,22 @@ async def test_a_budget_of_an_hour_counts_over_passes_and_terms(replica: Replica
     assert Counter(one.verdict for one in await replica.decisions()) == {FIRED: 3, DEFERRED: 2}
 
 
+async def test_an_explanation_knows_that_the_budget_of_the_hour_is_spent(replica: Replica) -> None:
+    policy = replica.policy(budget={"perHour": {"operations": 1}}, **EVERY_MINUTE)
+    tables = await replica.register(policy, tables=2)
+    governing = GoverningPolicies(replica.store, replica.clock)
+    explaining = ExplainingService(replica.store, governing, rules=replica.rules, floors=Floors())
+
+    async def answers() -> set[tuple[bool, DecisionReason]]:
+        found = [each.explanation for table in tables for each in await explaining.explain(table.name)]
+        return {(each.would_run, each.reason) for each in found if each is not None}
+
+    await replica.work()
+    assert await answers() == {(True, DecisionReason.NO_CONDITIONS)}
+    await replica.pass_time(MINUTE)
+    assert await answers() == {(False, DecisionReason.OVERLAP), (False, DecisionReason.BUDGET)}
+
+
 async def test_what_is_triggered_by_hand_counts_against_the_budget_and_is_not_refused(replica: Replica) -> None:
     budget: dict[str, Any] = {"budget": {"perHour": {"operations": 2}}}
     tables = await replica.register(replica.policy(**_hourly(**budget)), tables=3)
