@@ -94,9 +94,9 @@ class SchedulingStore(Protocol):
     async def next_due(self) -> datetime | None:
         """The earliest `due` of all targets: an index lookup."""
 
-    async def approaching(self, *, after: datetime | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
-        """Targets that become due before this instant, the soonest first, those due after `after`; read without a
-        lock.
+    async def approaching(self, *, after: Target | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
+        """Targets that become due before this instant, the soonest first and by their identity, those behind `after`
+        as it was read; read without a lock.
         """
 
     async def settle(self, settled: Sequence[Settled]) -> None:

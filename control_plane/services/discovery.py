@@ -10,7 +10,7 @@ from control_plane.domain.discovery_rules import DiscoveryRules
 from control_plane.domain.identifiers import CatalogName, TableName
 from control_plane.domain.observation import ObservationKind, ObservationRequest
 from control_plane.domain.policy import Policy
-from control_plane.domain.scheduling import SlotFacts
+from control_plane.domain.scheduling import SlotFacts, Target
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.triggers import evaluate
 from control_plane.ports.records import Clock, Store
@@ -43,7 +43,7 @@ class DiscoveryService:
         self._scheduling = scheduling
         self._asked: dict[CatalogName, float] = {}
         self._loaded_to: TableName | None = None
-        self._looked_to: datetime | None = None
+        self._looked_to: Target | None = None
         self._looks_ahead_at = 0.0
         self._wanted: dict[TableName, None] = {}
 
@@ -126,7 +126,7 @@ class DiscoveryService:
             if policy is not None and self._needs_report(facts, policy, now):
                 self._wanted[facts.table.name] = None
         if len(soon) == _PAGE:
-            self._looked_to = soon[-1].target.due
+            self._looked_to = soon[-1].target
         else:
             self._looked_to = None
             self._looks_ahead_at = self._clock.monotonic() + _AHEAD_EVERY.total_seconds()

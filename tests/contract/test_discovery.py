@@ -95,12 +95,14 @@ async def test_an_answer_is_used_by_one_caller(scene: Scene) -> None:
 async def test_targets_that_become_due_soon_are_read_in_their_order(scene: Scene) -> None:
     leader = await Leader.elected(scene)
     now = await scene.store.now()
+    targets = []
     for number in range(4):
         table = factories.table(replace(EVENTS, name=f"t{number}"))
-        await leader.resolve(table, target(table, due=now + number * MINUTE))
+        targets.append(target(table, due=now + number * MINUTE))
+        await leader.resolve(table, targets[-1])
 
     async def found(limit: int, after: int | None = None) -> list[str]:
-        begin = now + after * MINUTE if after is not None else None
+        begin = targets[after] if after is not None else None
         facts = await scene.store.scheduling.approaching(after=begin, before=now + 3 * MINUTE, limit=limit)
         return [one.table.name.name for one in facts]
 
@@ -150,3 +152,19 @@ async def test_a_catalog_that_moves_forgets_its_listings_and_holds_its_targets_u
     listed = await store.catalogs.record_listing(LAKE, error="", began=now)
     assert listed is not None and not listed.is_moving
     assert [one.catalog_moved for one in await leader.due()] == [False]
+
+
+async def test_targets_that_become_due_at_one_instant_are_read_page_by_page(scene: Scene) -> None:
+    leader = await Leader.elected(scene)
+    now = await scene.store.now()
+    for number in range(5):
+        table = factories.table(replace(EVENTS, name=f"t{number}"))
+        await leader.resolve(table, target(table, due=now))
+
+    found: list[str] = []
+    after = None
+    while page := await scene.store.scheduling.approaching(after=after, before=now + MINUTE, limit=2):
+        found += [one.table.name.name for one in page]
+        after = page[-1].target
+
+    assert sorted(found) == ["t0", "t1", "t2", "t3", "t4"]

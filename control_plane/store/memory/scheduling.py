@@ -58,13 +58,16 @@ class MemoryScheduling:
         async with self._memory.step() as state:
             return min((target.due for target in state.targets.values() if target.due is not None), default=None)
 
-    async def approaching(self, *, after: datetime | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
+    async def approaching(self, *, after: Target | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
         async with self._memory.step() as state:
             waiting = [
                 (target.due, key)
                 for key, target in state.targets.items()
-                if target.due is not None and target.due < before and (after is None or target.due > after)
+                if target.due is not None and target.due < before
             ]
+            if after is not None and after.due is not None:
+                behind = after.due, _target_key(after)
+                waiting = [one for one in waiting if one > behind]
             return _facts(state, [state.targets[key] for _, key in sorted(waiting)[:limit]])
 
     async def settle(self, settled: Sequence[Settled]) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 
 from control_plane.domain.identifiers import OperationType, PolicyName, TableName
 from control_plane.domain.operation import Operation
-from control_plane.domain.scheduling import DecisionId, Outcomes, Settled, SlotFacts, Spent, Term
+from control_plane.domain.scheduling import DecisionId, Outcomes, Settled, SlotFacts, Spent, Target, Term
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage
 from control_plane.store.postgres.charges import Charges
 from control_plane.store.postgres.database import Database
@@ -44,7 +44,7 @@ class PostgresScheduling(Resolution):
     async def next_due(self) -> datetime | None:
         return await self._targets.next_due()
 
-    async def approaching(self, *, after: datetime | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
+    async def approaching(self, *, after: Target | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
         return await self._targets.approaching(after=after, before=before, limit=limit)
 
     async def settle(self, settled: Sequence[Settled]) -> None:

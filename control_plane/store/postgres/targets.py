@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import asyncpg
@@ -75,10 +75,12 @@ ORDER BY g.due
 """
 _APPROACHING: Final = f"""
 WITH found AS MATERIALIZED (
-    SELECT * FROM targets WHERE due < $1 AND ($2::timestamptz IS NULL OR due > $2) ORDER BY due LIMIT $3
+    SELECT * FROM targets
+    WHERE due < $1 AND due >= $2 AND (due, catalog, fence_key, type, mode) > ($2, $3, $4, $5, $6)
+    ORDER BY due, catalog, fence_key, type, mode LIMIT $7
 )
 {_FACTS.format(targets="found", catalogs=_CATALOGS)}
-ORDER BY g.due
+ORDER BY g.due, g.catalog, g.fence_key, g.type, g.mode
 """
 _OF_TABLE: Final = f"""
 {_FACTS.format(targets="targets", catalogs=_CATALOGS)}
@@ -88,6 +90,7 @@ _FENCE_KEY: Final = """
 SELECT fence_key FROM tables WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'
 """
 _OUTCOMES: Final = "SELECT * FROM outcomes WHERE fence_key = $1"
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NEXT_DUE: Final = "SELECT due FROM targets WHERE due IS NOT NULL ORDER BY due LIMIT 1"
 # An operation that somebody ends right now has looked for targets that await it, and may have missed this one: such a
 # target is looked at again soon. The others' end waits for this transaction.
@@ -138,8 +141,10 @@ class Targets:
         rows = await self._database.fetch(_OUTCOMES, table_key)
         return {OperationType(row["type"]): _outcomes(row) for row in rows}
 
-    async def approaching(self, *, after: datetime | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
-        return _facts(await self._database.fetch(_APPROACHING, before, after, limit))
+    async def approaching(self, *, after: Target | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
+        place = ("", "", "", "") if after is None else (after.catalog, after.table_key, after.type, after.mode)
+        due = _EVER if after is None or after.due is None else after.due
+        return _facts(await self._database.fetch(_APPROACHING, before, due, *place, limit))
 
     async def update(self, targets: Sequence[Target]) -> None:
         """Where these stand from now on; those that are gone stay gone."""
