@@ -61,14 +61,17 @@ LEFT JOIN LATERAL (
 """
 _CATALOGS: Final = f"(SELECT c.name, {MOVING} AS moved FROM catalogs c)"
 # The clock is read once, by a subquery: a volatile function in the condition could not be looked up in the index, and
-# every target would be read. A catalog that is being deleted is left alone, with its targets.
+# every target would be read. A catalog that is being deleted is left alone, with its targets. Catalogs are looked up
+# one by one, so that a pass with nothing due reads none.
 _DUE: Final = f"""
 WITH found AS MATERIALIZED (
     SELECT t.* FROM targets t WHERE t.due <= (SELECT clock_timestamp()) ORDER BY t.due LIMIT $1
     FOR UPDATE SKIP LOCKED
 ), held AS MATERIALIZED (
-    SELECT c.name, {MOVING} AS moved FROM catalogs c WHERE c.name IN (SELECT catalog FROM found)
-    ORDER BY c.name FOR KEY SHARE SKIP LOCKED
+    SELECT l.* FROM (SELECT DISTINCT catalog FROM found) f
+    CROSS JOIN LATERAL (
+        SELECT c.name, {MOVING} AS moved FROM catalogs c WHERE c.name = f.catalog OFFSET 0 FOR KEY SHARE SKIP LOCKED
+    ) l
 )
 {_FACTS.format(targets="found", catalogs="held")}
 ORDER BY g.due
