@@ -23,11 +23,13 @@ from control_plane.domain.identifiers import (
 from control_plane.domain.operation import (
     Attempt,
     Change,
+    FailureClass,
     Lease,
     Operation,
     OperationState,
     Progress,
     Result,
+    VerificationVerdict,
 )
 
 # Operations whose parameters are instants: a wrong clock would make them do the wrong thing.
@@ -149,6 +151,21 @@ class Figures:
     p95: timedelta | None
     metrics: Mapping[str, int]
     """Sums. A metric that nobody reported is absent."""
+    failures: Mapping[FailureClass, int]
+    """Of those that FAILED."""
+    verifications: Mapping[VerificationVerdict, int]
+    """Of those that were verified, however they ended."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def success_rate(self) -> float | None:
+        """Those that SUCCEEDED among those that SUCCEEDED or FAILED. None: none did either."""
+        succeeded = self.states.get(OperationState.SUCCEEDED, 0)
+        decided = succeeded + self.states.get(OperationState.FAILED, 0)
+        return succeeded / decided if decided else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from control_plane.domain.errors import EtagMismatch, OperationNotFinished, Oper
 from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, RunId, TriggerId
 from control_plane.domain.operation import Attempt, Change, Operation, OperationState, Progress
-from control_plane.ports.operations import Cursor, OperationEvent, OperationFilter
+from control_plane.ports.operations import Cursor, OperationEvent, OperationFilter, OperationStats
 from control_plane.ports.records import Store
 from control_plane.services.new_operations import Request, new_operation
 
@@ -68,6 +68,13 @@ class OperationsService:
         cursor = await self._store.operations.cursor()
         page = await self._store.operations.list(where, after=after, limit=limit)
         return OperationList(await self._views(page.operations), page.next, cursor)
+
+    async def stats(self, where: OperationFilter, *, since: datetime) -> OperationStats:
+        return await self._store.operations.stats(where, since=since)
+
+    async def now(self) -> datetime:
+        """The store's time, which every operation's times are of."""
+        return await self._store.now()
 
     async def cancel(
         self, operation_id: OperationId, *, by: str, reason: str, etag: str | None = None

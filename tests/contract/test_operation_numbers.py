@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.domain.errors import TableNotFound
 from control_plane.domain.identifiers import OperationId, OperationType
-from control_plane.domain.operation import Change, Operation, OperationState
+from control_plane.domain.operation import Change, FailureClass, Operation, OperationState, VerificationVerdict
 from control_plane.ports.operations import OperationFilter, Rates, Retention
 from control_plane.ports.records import Store
 from tests.support import factories
@@ -74,6 +74,38 @@ async def test_numbers_keep_to_the_filter_and_the_time(scene: Scene) -> None:
     assert dict(stats.overall.states) == {S.QUEUED: 1}
     nothing = await scene.operations.stats(OperationFilter(), since=now + HOUR)
     assert (dict(nothing.types), dict(nothing.overall.states), nothing.overall.median) == ({}, {}, None)
+
+
+async def test_failures_and_verifications_are_counted_over_all_and_for_each_type(scene: Scene) -> None:
+    since = await scene.store.now() - HOUR
+    running = await scene.running(await scene.attach(), max_attempts=1)
+    await scene.report(running.lease, FAILED)
+    kept = await scene.running(await scene.attach(), max_attempts=2)
+    await scene.report(kept.lease, FAILED)
+    assert await scene.state(kept.id) is S.QUEUED, "it failed once and comes again: that is no failure yet"
+    await scene.cancel(kept.id)
+    for _ in range(2):
+        checked = await scene.running(await scene.attach(), type=EXPIRY)
+        await scene.report(checked.lease, factories.committed())
+        await scene.verify(checked.id)
+
+    stats = await scene.operations.stats(OperationFilter(), since=since)
+
+    compaction, expiry = stats.types[COMPACTION], stats.types[EXPIRY]
+    assert dict(compaction.states) == {S.FAILED: 1, S.CANCELLED: 1}
+    assert (dict(compaction.failures), dict(compaction.verifications)) == ({FailureClass.ENGINE: 1}, {})
+    assert (dict(expiry.failures), dict(expiry.verifications)) == ({}, {VerificationVerdict.PASSED: 2})
+    assert dict(stats.overall.failures) == {FailureClass.ENGINE: 1}
+    assert dict(stats.overall.verifications) == {VerificationVerdict.PASSED: 2}
+    assert (compaction.success_rate, expiry.success_rate) == (0.0, 1.0)
+    assert stats.overall.success_rate == pytest.approx(2 / 3)
+    assert stats.overall.total == 4
+
+
+async def test_a_success_rate_needs_an_end(scene: Scene) -> None:
+    await scene.enqueue()
+    stats = await scene.operations.stats(OperationFilter(), since=await scene.store.now() - HOUR)
+    assert stats.overall.success_rate is None
 
 
 async def test_rates_are_medians_of_what_succeeded(scene: Scene) -> None:

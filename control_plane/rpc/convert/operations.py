@@ -26,7 +26,7 @@ _OUTCOME: Final = "OUTCOME_"
 _EFFECTS: Final = "EFFECTS_"
 _FAILURE: Final = "FAILURE_CLASS_"
 _VERDICT: Final = "VERIFICATION_VERDICT_"
-_METRICS: Final = frozenset(pb.OperationMetrics.DESCRIPTOR.fields_by_name) - {
+METRIC_NAMES: Final = frozenset(pb.OperationMetrics.DESCRIPTOR.fields_by_name) - {
     "duration_ms",
     "engine_type",
     "execution_id",
@@ -35,6 +35,11 @@ _METRICS: Final = frozenset(pb.OperationMetrics.DESCRIPTOR.fields_by_name) - {
 
 def type_from_proto(value: pb.OperationType.ValueType, *, field: str) -> OperationType:
     return OperationType(from_enum(pb.OperationType, _TYPE, value, field=field))
+
+
+def type_to_proto(kind: OperationType) -> pb.OperationType.ValueType:
+    value: pb.OperationType.ValueType = to_enum(pb.OperationType, _TYPE, kind)
+    return value
 
 
 def filter_from_proto(where: pb.OperationFilter) -> OperationFilter:
@@ -149,7 +154,7 @@ def _metrics(operation: Operation) -> pb.OperationMetrics:
     """What the executors counted. A name that the API does not know, from a newer executor, is left out."""
     metrics = pb.OperationMetrics(engine_type=operation.engine, execution_id=operation.execution_id)
     for name, value in operation.metrics.items():
-        if name in _METRICS:
+        if name in METRIC_NAMES:
             setattr(metrics, name, value)
     if operation.start_time is not None and operation.finish_time is not None:
         metrics.duration_ms = round((operation.finish_time - operation.start_time).total_seconds() * 1000)

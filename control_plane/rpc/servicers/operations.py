@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from control_plane.domain.errors import FieldViolation, InvalidArgument
 from control_plane.domain.identifiers import OperationId
+from control_plane.rpc.convert.operation_stats import since_from_proto, stats_to_proto
 from control_plane.rpc.convert.operations import filter_from_proto, update_to_proto, view_to_proto
 from control_plane.rpc.convert.values import id_of
 from control_plane.rpc.interceptors.identity import current_caller
@@ -22,6 +23,7 @@ from shared.telemetry.traces import current_traceparent
 _CANCEL_HINTS: Final = ("cancels", "events", "operations", "targets")
 _RETRY_HINTS: Final = ("operations", "events")
 _MAX_REASON: Final = 1_000
+_STATS_WINDOW: Final = timedelta(days=7)
 
 
 class OperationServicer(pb_grpc.OperationServiceServicer):
@@ -41,6 +43,13 @@ class OperationServicer(pb_grpc.OperationServiceServicer):
         return pb.ListOperationsResponse(
             operations=operations, next_page_token=token, watch_cursor=write_cursor(page.cursor)
         )
+
+    async def GetOperationStats(
+        self, request: pb.GetOperationStatsRequest, context: Context
+    ) -> pb.GetOperationStatsResponse:
+        where = filter_from_proto(request.filter)
+        since = since_from_proto(request, now=await self._operations.now(), default=_STATS_WINDOW)
+        return stats_to_proto(await self._operations.stats(where, since=since), since=since)
 
     async def WatchOperations(
         self, request: pb.WatchOperationsRequest, context: Context

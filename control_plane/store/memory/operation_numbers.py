@@ -56,7 +56,14 @@ def _figures(operations: Sequence[Operation]) -> Figures:
     for operation in operations:
         metrics.update(operation.metrics)
     took = sorted(seconds for o in operations if o.state in _ENDED and (seconds := _seconds(o)) is not None)
-    return Figures(Counter(o.state for o in operations), _percentile(took, 0.5), _percentile(took, 0.95), metrics)
+    return Figures(
+        Counter(o.state for o in operations),
+        _percentile(took, 0.5),
+        _percentile(took, 0.95),
+        metrics,
+        Counter(o.failure.kind for o in operations if o.state is OperationState.FAILED and o.failure is not None),
+        Counter(o.verification.verdict for o in operations if o.verification is not None),
+    )
 
 
 def _seconds(operation: Operation) -> float | None:

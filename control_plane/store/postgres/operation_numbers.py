@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from control_plane.domain.identifiers import OperationType
-from control_plane.domain.operation import OperationState
+from control_plane.domain.operation import FailureClass, OperationState, VerificationVerdict
 from control_plane.ports.operations import Figures, OperationFilter, OperationStats, Rates
 from control_plane.store.feedback import BYTES
 from control_plane.store.postgres.database import Database
@@ -21,7 +21,9 @@ _SECONDS: Final = "extract(epoch FROM finish_time - (document->>'start_time')::t
 _STATS: Final = """
 WITH chosen AS MATERIALIZED (
     SELECT type, type_order, state, document->'metrics' AS metrics,
-           CASE WHEN state IN ('SUCCEEDED', 'FAILED') THEN {seconds} END AS seconds
+           CASE WHEN state IN ('SUCCEEDED', 'FAILED') THEN {seconds} END AS seconds,
+           CASE WHEN state = 'FAILED' THEN document->'failure'->>'kind' END AS failure,
+           document->'verification'->>'verdict' AS verdict
     FROM (
         SELECT type, type_order, state, finish_time, document FROM operations WHERE {where}
         UNION ALL
@@ -36,15 +38,27 @@ WITH chosen AS MATERIALIZED (
         SELECT type, key, sum(value::bigint) AS total FROM chosen, jsonb_each_text(metrics)
         GROUP BY GROUPING SETS ((type, key), (key))
     ) summed GROUP BY type
+), failures AS (
+    SELECT type, jsonb_object_agg(failure, operations) AS failures FROM (
+        SELECT type, failure, count(*) AS operations FROM chosen WHERE failure IS NOT NULL
+        GROUP BY GROUPING SETS ((type, failure), (failure))
+    ) counted GROUP BY type
+), verdicts AS (
+    SELECT type, jsonb_object_agg(verdict, operations) AS verdicts FROM (
+        SELECT type, verdict, count(*) AS operations FROM chosen WHERE verdict IS NOT NULL
+        GROUP BY GROUPING SETS ((type, verdict), (verdict))
+    ) counted GROUP BY type
 ), durations AS (
     SELECT type, min(type_order) AS type_order,
            percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS seconds
     FROM chosen GROUP BY GROUPING SETS ((type), ())
 )
-SELECT d.type, s.states, m.metrics, d.seconds
+SELECT d.type, s.states, m.metrics, f.failures, v.verdicts, d.seconds
 FROM durations d
 LEFT JOIN states s ON s.type IS NOT DISTINCT FROM d.type
 LEFT JOIN metrics m ON m.type IS NOT DISTINCT FROM d.type
+LEFT JOIN failures f ON f.type IS NOT DISTINCT FROM d.type
+LEFT JOIN verdicts v ON v.type IS NOT DISTINCT FROM d.type
 ORDER BY d.type IS NULL, d.type_order
 """
 _RATES: Final = """
@@ -97,4 +111,6 @@ def _figures(row: asyncpg.Record) -> Figures:
         timedelta(seconds=median) if median is not None else None,
         timedelta(seconds=p95) if p95 is not None else None,
         {name: int(total) for name, total in json.loads(row["metrics"] or "{}").items()},
+        {FailureClass(kind): count for kind, count in json.loads(row["failures"] or "{}").items()},
+        {VerificationVerdict(verdict): count for verdict, count in json.loads(row["verdicts"] or "{}").items()},
     )

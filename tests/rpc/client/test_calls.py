@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import grpc
@@ -224,6 +225,24 @@ async def test_an_unknown_operation_type_is_refused_before_the_call(server: Scri
         await client.trigger("a.b.c", operations=["defragment"])
 
     assert not server.calls
+
+
+async def test_the_numbers_are_asked_for_by_filter_and_time(server: ScriptedServer, client: AsyncFloe) -> None:
+    call = "OperationService/GetOperationStats"
+    answer = operation_pb2.GetOperationStatsResponse(overall=operation_pb2.OperationFigures(total=3))
+    server.script(call, answer)
+    filter = operation_pb2.OperationFilter(catalog="lake")
+
+    def in_a_thread() -> int:
+        with Floe(server.address) as floe:
+            return floe.operations.stats(since=datetime(2026, 1, 1, tzinfo=UTC)).overall.total
+
+    assert (await client.operations.stats(filter, window=timedelta(hours=24))).overall.total == 3
+    assert await asyncio.to_thread(in_a_thread) == 3
+
+    within, since = server.requests(call)
+    assert (within.filter, within.window.seconds, within.HasField("since")) == (filter, 86_400, False)
+    assert (since.since.seconds, since.HasField("window")) == (1_767_225_600, False)
 
 
 async def test_a_call_carries_the_callers_trace(server: ScriptedServer, client: AsyncFloe) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -23,6 +24,7 @@ from tests.support.scripted_server import Hang, Refusal, ScriptedServer
 LIST, WATCH = "OperationService/ListOperations", "OperationService/WatchOperations"
 GET, TRIGGER = "OperationService/GetOperation", "TriggerService/TriggerMaintenance"
 APPLY = "PolicyService/ApplyPolicies"
+STATS = "OperationService/GetOperationStats"
 Kind = policy_pb2.PolicyChange
 POLICY = "name: compact\ntablePattern: lake.**\nrewriteDataFiles:\n  minInputFiles: 2\n"
 
@@ -464,6 +466,41 @@ async def test_a_list_of_operations_is_filtered_by_the_server(server: ScriptedSe
     assert request.page_size == 1
     assert list(request.filter.namespace) == ["sales"]
     assert list(request.filter.states) == [operation_pb2.OPERATION_STATE_FAILED]
+
+
+async def test_operations_in_numbers_leave_out_what_nobody_knows(server: ScriptedServer) -> None:
+    known = operation_pb2.OperationFigures(
+        total=1_204, states={"SUCCEEDED": 1_200, "FAILED": 4}, failures={"ENGINE": 4}, success_rate=0.9967
+    )
+    known.median_seconds, known.p95_seconds = 2.5, 200
+    known.metrics.files_rewritten, known.metrics.bytes_rewritten = 12_000, 5 * 1_024**2
+    waiting = operation_pb2.OperationFigures(total=1, states={"QUEUED": 1})
+    kinds = (operation_pb2.OPERATION_TYPE_REWRITE_DATA_FILES, operation_pb2.OPERATION_TYPE_EXPIRE_SNAPSHOTS)
+    types = [
+        operation_pb2.OperationTypeFigures(type=k, figures=f) for k, f in zip(kinds, (known, waiting), strict=True)
+    ]
+    server.script(STATS, operation_pb2.GetOperationStatsResponse(overall=known, types=types))
+
+    ended = await run(server, "op", "stats", "--catalog", "lake", "--window", "36h")
+
+    assert ended.code == 0, ended.err
+    heading, compaction, expiry, overall = (re.split(r" {2,}", line.strip()) for line in ended.out.splitlines())
+    assert compaction == [
+        *("REWRITE_DATA_FILES", "1,204", "1200 SUCCEEDED, 4 FAILED", "99.7%", "2.5s", "3m20s"),
+        *("12,000 files, 5.0 MiB", "4 ENGINE"),
+    ]
+    assert expiry == ["EXPIRE_SNAPSHOTS", "1", "1 QUEUED"]
+    assert (heading[0], overall[0]) == ("TYPE", "all")
+    (request,) = server.requests(STATS)
+    assert (request.filter.catalog, request.window.seconds) == ("lake", 36 * 3_600)
+
+
+async def test_a_span_of_time_that_is_none_is_refused_before_the_call(server: ScriptedServer) -> None:
+    ended = await run(server, "op", "stats", "--window", "7 years")
+
+    assert ended.code != 0
+    assert "'7 years' is no span of time; write a number and m, h, d or w, such as 24h" in ended.err
+    assert not server.requests(STATS)
 
 
 async def test_on_a_terminal_bars_are_drawn(server: ScriptedServer) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from floe.v1 import operation_pb2 as pb
@@ -42,6 +43,22 @@ class AsyncOperations:
             return Page(answer.operations, answer.next_page_token, answer.watch_cursor)
 
         return AsyncPager(fetch)
+
+    async def stats(
+        self,
+        filter: pb.OperationFilter | None = None,
+        *,
+        since: datetime | None = None,
+        window: timedelta | None = None,
+    ) -> pb.GetOperationStatsResponse:
+        """The operations that the filter selects, in numbers: those asked for since then, or within the window before
+        now; with neither, the last 7 days."""
+        request = pb.GetOperationStatsRequest(filter=filter)
+        if since is not None:
+            request.since.FromDatetime(since)
+        if window is not None:
+            request.window.FromTimedelta(window)
+        return await self._transport.unary("OperationService/GetOperationStats", request, pb.GetOperationStatsResponse)
 
     def watch(
         self, filter: pb.OperationFilter | None = None, *, cursor: str = "", include_progress: bool = True

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -286,6 +286,17 @@ class Operations:
     ) -> Pager[operation_pb2.Operation]:
         """The operations that the filter selects, newest first."""
         return self._loop.pager(self._operations.list(filter, page_size=page_size))
+
+    def stats(
+        self,
+        filter: operation_pb2.OperationFilter | None = None,
+        *,
+        since: datetime | None = None,
+        window: timedelta | None = None,
+    ) -> operation_pb2.GetOperationStatsResponse:
+        """The operations that the filter selects, in numbers: those asked for since then, or within the window before
+        now; with neither, the last 7 days."""
+        return self._loop.run(self._operations.stats(filter, since=since, window=window))
 
     def watch(
         self, filter: operation_pb2.OperationFilter | None = None, *, cursor: str = "", include_progress: bool = True

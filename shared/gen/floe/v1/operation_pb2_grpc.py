@@ -45,6 +45,11 @@ class OperationServiceStub:
                 request_serializer=floe_dot_v1_dot_operation__pb2.ListOperationsRequest.SerializeToString,
                 response_deserializer=floe_dot_v1_dot_operation__pb2.ListOperationsResponse.FromString,
                 _registered_method=True)
+        self.GetOperationStats = channel.unary_unary(
+                '/floe.v1.OperationService/GetOperationStats',
+                request_serializer=floe_dot_v1_dot_operation__pb2.GetOperationStatsRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_operation__pb2.GetOperationStatsResponse.FromString,
+                _registered_method=True)
         self.WatchOperations = channel.unary_stream(
                 '/floe.v1.OperationService/WatchOperations',
                 request_serializer=floe_dot_v1_dot_operation__pb2.WatchOperationsRequest.SerializeToString,
@@ -77,6 +82,14 @@ class OperationServiceServicer:
     def ListOperations(self, request, context):
         """Returns operations, newest first, a page at a time.
         Errors: INVALID_ARGUMENT (a page token of another query, a malformed id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOperationStats(self, request, context):
+        """Returns operations in numbers, unfinished ones and history alike, by when they were asked for.
+        Errors: INVALID_ARGUMENT (both `since` and `window`, a `since` in the future, a window that is not above zero).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +133,11 @@ def add_OperationServiceServicer_to_server(servicer, server):
                     servicer.ListOperations,
                     request_deserializer=floe_dot_v1_dot_operation__pb2.ListOperationsRequest.FromString,
                     response_serializer=floe_dot_v1_dot_operation__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'GetOperationStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOperationStats,
+                    request_deserializer=floe_dot_v1_dot_operation__pb2.GetOperationStatsRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_operation__pb2.GetOperationStatsResponse.SerializeToString,
             ),
             'WatchOperations': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchOperations,
@@ -192,6 +210,33 @@ class OperationService:
             '/floe.v1.OperationService/ListOperations',
             floe_dot_v1_dot_operation__pb2.ListOperationsRequest.SerializeToString,
             floe_dot_v1_dot_operation__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOperationStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.OperationService/GetOperationStats',
+            floe_dot_v1_dot_operation__pb2.GetOperationStatsRequest.SerializeToString,
+            floe_dot_v1_dot_operation__pb2.GetOperationStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

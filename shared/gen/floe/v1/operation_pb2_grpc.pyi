@@ -24,6 +24,10 @@ class OperationServiceStub:
     """Returns operations, newest first, a page at a time.
     Errors: INVALID_ARGUMENT (a page token of another query, a malformed id).
     """
+    GetOperationStats: _aio.UnaryUnaryMultiCallable[_operation_pb2.GetOperationStatsRequest, _operation_pb2.GetOperationStatsResponse]
+    """Returns operations in numbers, unfinished ones and history alike, by when they were asked for.
+    Errors: INVALID_ARGUMENT (both `since` and `window`, a `since` in the future, a window that is not above zero).
+    """
     WatchOperations: _aio.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]
     """Streams the changes of the operations that the filter selects, from a cursor on. Complete, at least once, in order per
     operation. Progress is not a change; it is sent beside the changes with no cursor of its own, at most once a second an operation.
@@ -60,6 +64,16 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_operation_pb2.ListOperationsResponse]:
         """Returns operations, newest first, a page at a time.
         Errors: INVALID_ARGUMENT (a page token of another query, a malformed id).
+        """
+
+    @_abc_1.abstractmethod
+    def GetOperationStats(
+        self,
+        request: _operation_pb2.GetOperationStatsRequest,
+        context: _aio.ServicerContext[_operation_pb2.GetOperationStatsRequest, _abc.Awaitable[_operation_pb2.GetOperationStatsResponse]],
+    ) -> _abc.Awaitable[_operation_pb2.GetOperationStatsResponse]:
+        """Returns operations in numbers, unfinished ones and history alike, by when they were asked for.
+        Errors: INVALID_ARGUMENT (both `since` and `window`, a `since` in the future, a window that is not above zero).
         """
 
     @_abc_1.abstractmethod

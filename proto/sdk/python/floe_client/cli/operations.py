@@ -144,6 +144,26 @@ def list_some(
     )
 
 
+@command(app, "stats", example="floe op stats --catalog lake --window 24h")
+def stats(
+    shell: Shell,
+    table: Table = "",
+    catalog: Catalog = "",
+    states: States = None,
+    types: Types = None,
+    policy: Policy = "",
+    run: Run = "",
+    window: Annotated[str, typer.Option(metavar="SPAN", help="Asked for within so long: 90m, 24h, 7d or 4w.")] = "7d",
+) -> None:
+    """Show operations in numbers: how they ended, how long they took, what they rewrote."""
+    from floe_client.cli.operation_stats import show, span
+
+    filter, within = _filter(table, catalog, states, types, policy, run), span(window)
+    with shell.connect() as client:
+        answer = client.operations.stats(filter, window=within)
+    show(shell, answer)
+
+
 @command(app, "get", example="floe op get 0190c0de-…")
 def get(shell: Shell, id: Id) -> None:
     """Show one operation with its attempts."""
