@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from control_plane.domain.budget import Budget, BudgetLimits
 from control_plane.domain.health import HealthReport, Metric
 from control_plane.domain.identifiers import OperationType
-from control_plane.domain.scheduling import Charge, Spent, Step
+from control_plane.domain.scheduling import NO_OUTCOMES, Charge, Outcomes, Spent, Step
 from control_plane.domain.wording import number
 
 BYTES_PER_SECOND: Final = 50_000_000
@@ -18,18 +19,6 @@ START_SECONDS: Final = 30.0
 """What any operation takes at least, as long as nothing is known of it."""
 NOTHING_SPENT: Final = Spent()
 NO_CHARGE: Final = Charge()
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What the finished operations of one type on one table took on average."""
-
-    finished: int = 0
-    mean_bytes: float = 0.0
-    mean_engine_seconds: float = 0.0
-
-
-NO_HISTORY: Final = History()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +31,35 @@ class BudgetState:
     table_counted_in_pass: bool = False
     """The table is among those already charged in this pass: it counts once."""
     table_counted_in_hour: bool = False
+    first_waiting: datetime | None = None
+    """The earliest place among the other targets of the policy that wait for its budget."""
+
+    def is_first(self, place: datetime) -> bool:
+        return self.first_waiting is None or place <= self.first_waiting
 
 
 NO_BUDGET: Final = BudgetState()
 
 
-def estimate(kind: OperationType, report: HealthReport | None, history: History = NO_HISTORY) -> Charge:
+def estimate(kind: OperationType, report: HealthReport | None, outcomes: Outcomes = NO_OUTCOMES) -> Charge:
     """What an operation will cost: the bytes that it has to rewrite by the report, else as many as it used to, and the
     time that the engine used to need for as much.
     """
+    usual_bytes = outcomes.mean_bytes or 0.0
     measured = _bytes_to_rewrite(kind, report)
-    size = history.mean_bytes if measured is None else measured
-    if not history.finished:
+    size = usual_bytes if measured is None else measured
+    if outcomes.mean_seconds is None:
         return Charge(int(size), START_SECONDS + size / BYTES_PER_SECOND)
     # Ten times as many bytes are not taken to last more than ten times as long, and nothing is free.
-    share = min(max(size / history.mean_bytes, 0.1), 10.0) if history.mean_bytes else 1.0
-    return Charge(int(size), history.mean_engine_seconds * share)
+    share = min(max(size / usual_bytes, 0.1), 10.0) if usual_bytes else 1.0
+    return Charge(int(size), outcomes.mean_seconds * share)
 
 
-def budget_step(budget: Budget | None, state: BudgetState) -> Step | None:
-    """Whether the budget has room for one more; None if the policy has no budget.
+def budget_step(budget: Budget | None, state: BudgetState, *, place: datetime) -> Step | None:
+    """Whether the budget has room for one more, with this place in the queue; None if the policy has no budget.
 
-    What costs more than the whole budget by itself runs when nothing else was charged: else it never could.
+    What costs more than the whole budget by itself runs when nothing else was charged: else it never could. Nobody
+    passes by one that waits and ranks before it, or whoever needs much room would wait for ever.
     """
     if budget is None:
         return None
@@ -72,6 +68,8 @@ def budget_step(budget: Budget | None, state: BudgetState) -> Step | None:
     over.extend(_over("perHour", budget.per_hour, state.this_hour, state.estimate, counted=state.table_counted_in_hour))
     if over:
         return Step("budget", f"budget: {'; '.join(over)} → waits", False)
+    if not state.is_first(place):
+        return Step("budget", "budget: another of this policy ranks before it and waits for room → waits", False)
     return Step("budget", "budget: there is room for it", True)
 
 

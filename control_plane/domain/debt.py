@@ -11,7 +11,7 @@ from control_plane.domain.health import HealthReport, Severity, figure
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.outcomes import back_off_end
 from control_plane.domain.recommendations import operations_for
-from control_plane.domain.scheduling import Charge, Outcomes
+from control_plane.domain.scheduling import Charge, Outcomes, SlotFacts
 from control_plane.domain.scheduling_rules import SchedulingRules
 
 MAX_SCORE: Final = 1_000.0
@@ -131,6 +131,26 @@ def virtual_deadline(
     minutes = max(cost.engine_seconds, 1.0) / 60
     worth = max(benefit, 0.0) / minutes
     return came_due + rules.max_delay * (rules.debt_per_minute_at_half / (rules.debt_per_minute_at_half + worth))
+
+
+def place_of(
+    facts: SlotFacts,
+    *,
+    cost: Charge,
+    now: datetime,
+    rules: SchedulingRules,
+    critical_deadline: datetime | None = None,
+) -> datetime:
+    """The virtual deadline of what a target wants. Whoever waits for a budget is as old as its first slot that did."""
+    target = facts.target
+    came_due = target.waiting_since or target.due or now
+    return virtual_deadline(
+        min(came_due, now),
+        benefit=benefit_of(target.type, facts.table.health, facts.outcomes, now=now, rules=rules),
+        cost=cost,
+        rules=rules,
+        critical_deadline=critical_deadline,
+    )
 
 
 def _backs_off(outcomes: Outcomes | None, now: datetime, rules: SchedulingRules) -> bool:

@@ -24,7 +24,9 @@ class SchedulingRules:
     throttle_at_least: timedelta = timedelta(hours=6)
 
     budget_retry: timedelta = timedelta(minutes=1)
-    """When a slot that found its policy's budget spent is looked at again."""
+    """When the slot that is first in the queue for its policy's budget is looked at again."""
+    budget_patience: timedelta = timedelta(minutes=5)
+    """When those behind it are, unless something that ran makes room for them sooner."""
     budget_window: timedelta = timedelta(hours=1)
     """How far back a budget `perHour` looks."""
 
@@ -43,5 +45,8 @@ class SchedulingRules:
             raise ValueError(
                 f"needs 1 <= throttle_step <= throttle_most, has {self.throttle_step}, {self.throttle_most}"
             )
-        if self.debt_per_minute_at_half <= 0 or min(self.max_delay, self.budget_retry) <= timedelta():
+        if (
+            self.debt_per_minute_at_half <= 0
+            or min(self.max_delay, self.budget_retry, self.budget_patience) <= timedelta()
+        ):
             raise ValueError("delays and the debt that halves them are above zero")

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from control_plane.domain.catalog import TableState
 from control_plane.domain.charges import BudgetState, budget_step
+from control_plane.domain.debt import place_of
 from control_plane.domain.identifiers import OperationId
 from control_plane.domain.outcomes import back_off_end, back_off_hold, throttle_hold
 from control_plane.domain.policy import Policy
@@ -31,7 +32,8 @@ class Finding:
     forced: bool = False
     held_until: datetime | None = None
     """When the back-off and the minimum interval were over, if there were any."""
-    critical_deadline: datetime | None = None
+    place: datetime | None = None
+    """In the queue, of what is wanted now: whether it runs or waits for its policy's budget."""
 
 
 def checks(
@@ -58,8 +60,10 @@ def checks(
         return
     if not evaluation.forced:
         yield _throttle(facts, policy, evaluation, now, rules)
-    yield _budget(policy, budget, now, rules)
-    yield _fires(facts, evaluation)
+    deadline = evaluation.critical_deadline if evaluation.forced else None
+    place = place_of(facts, cost=budget.estimate, now=now, rules=rules, critical_deadline=deadline)
+    yield _budget(policy, budget, place, now, rules)
+    yield _fires(facts, evaluation, place)
 
 
 def first_finding(found: Iterator[Finding]) -> Finding:
@@ -155,7 +159,6 @@ def _conditions(facts: SlotFacts, evaluation: Evaluation, rules: SchedulingRules
         next_eligible=evaluation.next_eligible,
         wants_inspection=evaluation.wants_inspection,
         held_until=max(ends, default=None),
-        critical_deadline=evaluation.critical_deadline,
     )
 
 
@@ -196,8 +199,8 @@ def _newly_met(facts: SlotFacts, policy: Policy) -> bool:
     return thresholds_met(policy.spec.conditions(target.type), target.type, report, at=last) is not True
 
 
-def _budget(policy: Policy, budget: BudgetState, now: datetime, rules: SchedulingRules) -> Finding:
-    step = budget_step(policy.spec.budget, budget)
+def _budget(policy: Policy, budget: BudgetState, place: datetime, now: datetime, rules: SchedulingRules) -> Finding:
+    step = budget_step(policy.spec.budget, budget, place=place)
     if step is None:
         return Finding()
     if step.passed:
@@ -207,16 +210,17 @@ def _budget(policy: Policy, budget: BudgetState, now: datetime, rules: Schedulin
         reason=DecisionReason.BUDGET,
         text=f"the budget is spent: {step.text.removeprefix('budget: ').removesuffix(' → waits')}",
         steps=(step,),
-        next_eligible=now + rules.budget_retry,
+        next_eligible=now + (rules.budget_retry if budget.is_first(place) else rules.budget_patience),
+        place=place,
     )
 
 
-def _fires(facts: SlotFacts, evaluation: Evaluation) -> Finding:
+def _fires(facts: SlotFacts, evaluation: Evaluation, place: datetime) -> Finding:
     shadow = facts.target.mode is PolicyMode.SHADOW
     return Finding(
         verdict=SlotVerdict.FIRED,
         reason=DecisionReason.SHADOW if shadow else evaluation.reason,
         text=evaluation.text,
         forced=evaluation.forced,
-        critical_deadline=evaluation.critical_deadline,
+        place=place,
     )

@@ -31,6 +31,10 @@ from control_plane.domain.slot_checks import Finding, checks, first_finding, key
 
 _INSTANT: Final = timedelta(microseconds=1)
 _SECOND: Final = timedelta(seconds=1)
+_STILL_WANTED: Final = frozenset(
+    {DecisionReason.BUDGET, DecisionReason.NO_HEALTH, DecisionReason.CATALOG_MOVED, DecisionReason.CATCH_UP}
+)
+"""Nothing has served it, and nothing says that it is not wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,8 @@ class Judgement:
     slot: datetime | None = None
     """The decided slot."""
     forced: bool = False
-    critical_deadline: datetime | None = None
+    place: datetime | None = None
+    """Of the operation in the queue, its virtual deadline."""
     cancel_at: datetime | None = None
     """When the operation is cancelled if it has not finished: the end of a window that ends what runs in it."""
     wants_inspection: bool = False
@@ -106,6 +111,7 @@ def decide(
     finding = _in_time(schedule, slot, finding, now, rules, deferred=deferred)
     active = target.mode is PolicyMode.ACTIVE
     fires = finding.verdict is SlotVerdict.FIRED and active
+    target = _in_queue(target, finding, now)
     if finding.verdict is SlotVerdict.DEFERRED:
         after = replace(target, slot=slot, due=_look_again(schedule, slot, finding, now, rules), deferred=True)
     elif fires and schedule.interval is not None:
@@ -126,7 +132,7 @@ def decide(
         fires=fires,
         slot=slot,
         forced=finding.forced,
-        critical_deadline=finding.critical_deadline,
+        place=finding.place,
         cancel_at=ends if fires else None,
         wants_inspection=finding.wants_inspection,
     )
@@ -239,9 +245,21 @@ def _look_again(
     return min(instants)
 
 
+def _in_queue(target: Target, finding: Finding, now: datetime) -> Target:
+    """Where it stands in the queue for its policy's budget: it keeps its age until it runs or is not wanted."""
+    if finding.reason not in _STILL_WANTED:
+        return replace(target, waiting_since=None, place=None)
+    if finding.reason is not DecisionReason.BUDGET:
+        return replace(target, place=None)
+    since = target.waiting_since or min(target.due or now, now)
+    return replace(
+        target, waiting_since=since, place=finding.place if finding.verdict is SlotVerdict.DEFERRED else None
+    )
+
+
 def _withdrawn(facts: SlotFacts, now: datetime, term: int) -> Judgement:
     """The policy has no schedule for it any more."""
-    target = replace(facts.target, slot=None, due=None, deferred=False, awaiting=None)
+    target = replace(facts.target, slot=None, due=None, deferred=False, awaiting=None, waiting_since=None, place=None)
     slot = facts.target.slot
     if slot is None:
         return Judgement(target=target)

@@ -23,6 +23,7 @@ from control_plane.domain.scheduling import (
     Target,
     TargetKey,
     Term,
+    Wake,
 )
 
 
@@ -145,6 +146,19 @@ class SchedulingStore(Protocol):
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         """What the operations of these policies were charged since; policies without any are absent."""
+
+    async def first_waiting(
+        self, policies: Sequence[PolicyName], *, besides: Sequence[Target]
+    ) -> Mapping[PolicyName, datetime]:
+        """The earliest place among the targets that wait for the budgets of these policies, these targets left out;
+        policies for which nothing else waits are absent.
+        """
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        """Have the first in the queues for these policies' budgets due, those that are due later. Inside `in_term`.
+
+        A target that somebody else holds is left out.
+        """
 
     async def decisions(
         self, where: DecisionFilter, *, after: tuple[datetime, DecisionId] | None, limit: int

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4, uuid5
 
 from control_plane.domain.charges import NOTHING_SPENT, BudgetState, estimate
-from control_plane.domain.debt import benefit_of, virtual_deadline
+from control_plane.domain.debt import place_of
 from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType, PolicyName, RunId, TriggerId
 from control_plane.domain.operation import Operation
 from control_plane.domain.policy import Policy
 from control_plane.domain.schedule import slot_end
-from control_plane.domain.scheduling import Charge, SlotFacts, Spent
+from control_plane.domain.scheduling import Charge, Settled, SlotFacts, Spent, Wake
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Judgement
+from control_plane.services.governing import Governance
 from control_plane.services.new_operations import QUEUE_FOR, RUN_TIMEOUT, Request, new_operation
 
 SCHEDULER: Final = "scheduler"
@@ -68,8 +70,17 @@ class Pass:
 class Admission:
     """One transaction's worth of a pass."""
 
-    def __init__(self, current: Pass, *, now: datetime, rules: SchedulingRules, floors: Floors) -> None:
+    def __init__(
+        self,
+        current: Pass,
+        *,
+        now: datetime,
+        rules: SchedulingRules,
+        floors: Floors,
+        first_waiting: Mapping[PolicyName, datetime],
+    ) -> None:
         self._pass = current
+        self._first_waiting = first_waiting
         self._now = now
         self._rules = rules
         self._floors = floors
@@ -89,10 +100,15 @@ class Admission:
             table_counted_in_pass=key in this_pass.tables,
             # A table of an earlier pass counts again: it was told in a number, not by its name.
             table_counted_in_hour=key in this_hour.tables,
+            first_waiting=self._first_waiting.get(policy.name),
         )
 
     def cost(self, facts: SlotFacts) -> Charge:
-        return estimate(facts.target.type, facts.table.health)
+        return estimate(facts.target.type, facts.table.health, facts.outcomes)
+
+    def place(self, facts: SlotFacts) -> datetime:
+        """Where it stands among others of its policy that want the same budget."""
+        return facts.target.place or place_of(facts, cost=self.cost(facts), now=self._now, rules=self._rules)
 
     def charge(self, policy: Policy, facts: SlotFacts, cost: Charge) -> Charge | None:
         """Count it. None if the policy has no budget, and nothing needs to be kept of it."""
@@ -102,15 +118,13 @@ class Admission:
             accounts.setdefault(policy.name, _Account()).charge(facts.target.table_key, cost)
         return cost
 
-    def operation(
-        self, identity: OperationId, facts: SlotFacts, policy: Policy, judgement: Judgement, cost: Charge
-    ) -> Operation:
+    def operation(self, identity: OperationId, facts: SlotFacts, policy: Policy, judgement: Judgement) -> Operation:
         """The operation of a slot that fires."""
         target, table = facts.target, facts.table
         schedule = policy.spec.schedule(target.type)
         assert schedule is not None and judgement.slot is not None, "what fires has a schedule and a slot"
+        assert judgement.place is not None, "what fires has a place in the queue"
         ends = slot_end(schedule, slot=judgement.slot)
-        benefit = benefit_of(target.type, table.health, facts.outcomes, now=self._now, rules=self._rules)
         return replace(
             self._plan(facts, policy),
             id=identity,
@@ -122,13 +136,7 @@ class Admission:
             cancel_at=judgement.cancel_at,
             timeout=schedule.timeout.length if schedule.timeout is not None else RUN_TIMEOUT,
             queue_deadline=ends if ends > self._now else self._now + QUEUE_FOR,
-            virtual_deadline=virtual_deadline(
-                min(target.due or self._now, self._now),
-                benefit=benefit,
-                cost=cost,
-                rules=self._rules,
-                critical_deadline=judgement.critical_deadline if judgement.forced else None,
-            ),
+            virtual_deadline=judgement.place,
         )
 
     def _plan(self, facts: SlotFacts, policy: Policy) -> Operation:
@@ -148,6 +156,32 @@ class Admission:
 
 
 def budgeted(policies: Iterable[Policy | None]) -> list[PolicyName]:
-    """The names of those that have a budget for any hour."""
-    found = (policy for policy in policies if policy is not None)
-    return sorted({p.name for p in found if p.spec.budget is not None and p.spec.budget.per_hour is not None})
+    """The names of those that have a budget."""
+    return sorted({policy.name for policy in policies if policy is not None and policy.spec.budget is not None})
+
+
+def makes_room(
+    found: Iterable[SlotFacts],
+    settled: Iterable[Settled],
+    governance: Governance,
+    *,
+    now: datetime,
+    rules: SchedulingRules,
+) -> Sequence[Wake]:
+    """Who may be next for the budgets of policies of which something ran, or does not wait any more.
+
+    Twice as many as ran: what there is room for is found in a few steps, however many wait. What a budget gives to one
+    pass is not given to the next at once.
+    """
+    counts: Counter[PolicyName] = Counter()
+    soon: dict[PolicyName, datetime] = {}
+    for facts, one in zip(found, settled, strict=True):
+        policy = governance.of(facts.target)
+        if policy is None or policy.spec.budget is None:
+            continue
+        soon[policy.name] = now if policy.spec.budget.per_pass is None else now + rules.budget_retry
+        if one.operation is not None:
+            counts[policy.name] += 2
+        elif facts.target.place is not None and one.target.place is None:
+            counts[policy.name] += 1
+    return [Wake(policy, count, soon[policy]) for policy, count in sorted(counts.items())]

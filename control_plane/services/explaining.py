@@ -82,6 +82,8 @@ class ExplainingService:
         resolved = {mode: governance.index.resolve_all(table.name, mode) for mode in PolicyMode}
         names = budgeted(one.winner for each in resolved.values() for one in each.values())
         spent = await self._store.scheduling.spent(names, since=now - self._rules.budget_window) if names else {}
+        own = [one.target for one in facts.values()]
+        first = await self._store.scheduling.first_waiting(names, besides=own) if names else {}
         found: list[Explained] = []
         for mode in PolicyMode:
             for kind, resolution in resolved[mode].items():
@@ -94,7 +96,8 @@ class ExplainingService:
                     one = replace(one, catalog_moved=moved)
                     budget = BudgetState(
                         this_hour=spent.get(resolution.winner.name, NOTHING_SPENT),
-                        estimate=estimate(kind, table.health),
+                        estimate=estimate(kind, table.health, one.outcomes),
+                        first_waiting=first.get(resolution.winner.name),
                     )
                     judged = explain(one, resolution.winner, now=now, rules=self._rules, budget=budget)
                     explained = replace(explained, explanation=judged)

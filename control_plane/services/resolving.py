@@ -147,7 +147,7 @@ class ResolvingService:
         decision = Clerk(SlotFacts(target, table), schedule, now, term.number).decision(
             target.slot, finding, last_slot=last if count > 1 else None, slots=count
         )
-        return Settled(replace(target, slot=None, due=None, deferred=False), (decision,))
+        return Settled(replace(target, slot=None, due=None, deferred=False, place=None), (decision,))
 
     async def _schedule_of(self, target: Target) -> ScheduleConfig | None:
         """The schedule that the target stood under. None: it is not known any more."""
@@ -209,6 +209,9 @@ def _target(
     )
     if before is not None and _is_same(before, target):
         return before
+    if before is not None and before.policy == target.policy:
+        # A policy that is edited often must not make those wait for ever that wait for its budget.
+        target = replace(target, waiting_since=before.waiting_since)
     schedule = policy.spec.schedule(kind)
     assert schedule is not None, "a target has a schedule"
     if schedule.interval is not None:

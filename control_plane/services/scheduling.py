@@ -7,7 +7,8 @@ leader. A slot is decided in the same transaction that moves its target to the n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,12 +17,12 @@ from uuid import uuid4
 import structlog
 
 from control_plane.domain.floors import Floors
-from control_plane.domain.identifiers import OperationId, OperationType
+from control_plane.domain.identifiers import OperationId, OperationType, PolicyName
 from control_plane.domain.scheduling import Settled, SlotFacts, Term
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import decide
 from control_plane.ports.records import Clock, Store
-from control_plane.services.admission import Admission, Pass, budgeted
+from control_plane.services.admission import Admission, Pass, budgeted, makes_room
 from control_plane.services.discovery import DiscoveryService
 from control_plane.services.governing import Governance, GoverningPolicies
 from control_plane.services.resolving import ResolvingService
@@ -67,6 +68,7 @@ class Scheduler:
         self._floors = floors
         self._enabled = enabled
         self._pass: Pass | None = None
+        self._budgets = asyncio.Lock()
         self._backlog = False
         """More is due than one set."""
         self._stamped = 0.0
@@ -120,10 +122,15 @@ class Scheduler:
 
     async def _decide_set(self, governance: Governance, current: Pass, term: Term) -> int:
         """How many targets were due."""
-        async with self._store.scheduling.in_term(term) as now:
+        async with AsyncExitStack() as until_stored, self._store.scheduling.in_term(term) as now:
             found = await self._store.scheduling.due(limit=_SET)
+            if budgeted(governance.of(facts.target) for facts in found):
+                # Who is first in the queue for a budget is known when the sets before have been stored.
+                await until_stored.enter_async_context(self._budgets)
             settled = await self._settled(found, governance, current, now, term) if found else ()
             await self._store.scheduling.settle(settled)
+            if woken := makes_room(found, settled, governance, now=now, rules=self._rules):
+                await self._store.scheduling.wake(woken)
         fired = sum(one.operation is not None for one in settled)
         if fired:
             self._store.hints.give("operations")
@@ -135,16 +142,13 @@ class Scheduler:
     async def _settled(
         self, found: Sequence[SlotFacts], governance: Governance, current: Pass, now: datetime, term: Term
     ) -> Sequence[Settled]:
-        names = current.unknown(budgeted(governance.of(facts.target) for facts in found))
-        if names:
-            since = now - self._rules.budget_window
-            current.know(names, await self._store.scheduling.spent(names, since=since))
-        admission = Admission(current, now=now, rules=self._rules, floors=self._floors)
-        settled: list[Settled] = []
+        admission = await self._admission(found, governance, current, now)
+        settled: dict[int, Settled] = {}
         open_now: dict[tuple[str, OperationType], OperationId] = {}
-        for number, facts in enumerate(found):
+        for number, index in enumerate(_in_order(found, governance, admission)):
             if number % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
+            facts = found[index]
             key = (facts.target.table_key, facts.target.type)
             if facts.open_operation is None and key in open_now:
                 # The same table, registered in another catalog too.
@@ -152,8 +156,19 @@ class Scheduler:
             one = self._one(facts, governance, admission, now, term)
             if one.operation is not None:
                 open_now[key] = one.operation.id
-            settled.append(one)
-        return settled
+            settled[index] = one
+        return [settled[index] for index in range(len(found))]
+
+    async def _admission(
+        self, found: Sequence[SlotFacts], governance: Governance, current: Pass, now: datetime
+    ) -> Admission:
+        first: Mapping[PolicyName, datetime] = {}
+        if names := budgeted(governance.of(facts.target) for facts in found):
+            if unknown := current.unknown(names):
+                since = now - self._rules.budget_window
+                current.know(unknown, await self._store.scheduling.spent(unknown, since=since))
+            first = await self._store.scheduling.first_waiting(names, besides=[facts.target for facts in found])
+        return Admission(current, now=now, rules=self._rules, floors=self._floors, first_waiting=first)
 
     def _end_pass(self, term: Term) -> None:
         ended, self._pass = self._pass, None
@@ -179,7 +194,7 @@ class Scheduler:
                 rules=self._rules,
                 term=term.number,
             )
-            operation = admission.operation(identity, facts, policy, judgement, cost) if judgement.fires else None
+            operation = admission.operation(identity, facts, policy, judgement) if judgement.fires else None
         except Exception:
             # One that cannot be decided holds up no other; its slot stays.
             logger.exception("slot.undecided", table=str(facts.table.name), type=facts.target.type)
@@ -188,3 +203,13 @@ class Scheduler:
             self._discovery.inspect_soon(facts.table.name)
         charge = admission.charge(policy, facts, cost) if operation is not None else None
         return Settled(judgement.target, judgement.decisions, operation, charge)
+
+
+def _in_order(found: Sequence[SlotFacts], governance: Governance, admission: Admission) -> Sequence[int]:
+    """Indices in the order of deciding: of those that share a budget the first in its queue are first."""
+    places: dict[int, datetime] = {}
+    for index, facts in enumerate(found):
+        policy = governance.of(facts.target)
+        if policy is not None and policy.spec.budget is not None:
+            places[index] = admission.place(facts)
+    return [*sorted(places, key=lambda index: places[index]), *(i for i in range(len(found)) if i not in places)]

@@ -12,6 +12,8 @@ from control_plane.domain.scheduling import Charge, Outcomes
 POLICY_CHANGED: Final = "policy_changed"
 BYTES: Final = "bytes_rewritten"
 """The metric that budgets count bytes by."""
+LAST_COUNTS: Final = 0.3
+"""The share of the last operation in the averages of a table."""
 CHARGES_KEPT: Final = timedelta(days=2)
 """Longer than any budget looks back."""
 
@@ -35,12 +37,22 @@ def outcomes_after(before: Outcomes, ended: Operation, *, metadata_location: str
             last_failure_class=ended.failure.kind if ended.failure is not None else None,
             last_failure_generation=ended.policy_generation,
         )
+    seconds = (ended.finish_time - ended.start_time).total_seconds() if ended.start_time and ended.finish_time else None
     return replace(
         after,
+        mean_bytes=_mean(before.mean_bytes, ended.metrics.get(BYTES)),
+        mean_seconds=_mean(before.mean_seconds, seconds),
         last_success_time=ended.finish_time,
         consecutive_failures=0,
         consecutive_no_change=before.consecutive_no_change + 1 if ended.outcome is Outcome.NO_CHANGE else 0,
     )
+
+
+def _mean(before: float | None, last: float | None) -> float | None:
+    """A moving average: what was rather long ago counts little."""
+    if last is None or before is None:
+        return before if last is None else last
+    return before + LAST_COUNTS * (last - before)
 
 
 def charge_after(estimate: Charge, ended: Operation) -> Charge | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from control_plane.domain.catalog import Table
 from control_plane.domain.errors import TableNotFound
 from control_plane.domain.identifiers import CatalogName, OperationType, PolicyName, TableName
 from control_plane.domain.operation import FailureClass
@@ -16,6 +18,7 @@ from control_plane.domain.scheduling import (
     PolicyMode,
     Settled,
     SlotVerdict,
+    Wake,
 )
 from control_plane.ports.operations import Retention
 from control_plane.ports.scheduling import DecisionFilter
@@ -229,6 +232,68 @@ async def test_decisions_past_retention_are_dropped(leader: Leader) -> None:
     assert list(page.decisions) == [young]
 
 
+# -- the queue for a budget
+
+
+async def _queue(leader: Leader, *places: int, policy: str = "nightly") -> Sequence[Table]:
+    """Tables that wait for the budget of a policy, with places so many hours from now."""
+    now = await leader.scene.store.now()
+    tables = [factories.table(replace(EVENTS, name=f"{policy}{number}")) for number in range(len(places))]
+    for table, place in zip(tables, places, strict=True):
+        waits = target(
+            table,
+            policy=PolicyName(policy),
+            due=now + HOUR,
+            deferred=True,
+            waiting_since=now - HOUR,
+            place=now + place * HOUR,
+        )
+        await leader.resolve(table, waits)
+    return tables
+
+
+async def test_a_target_keeps_its_place_in_the_queue(leader: Leader) -> None:
+    (table,) = await _queue(leader, 3)
+    (facts,) = await leader.scene.store.scheduling.facts(table.name)
+    assert facts.target.place is not None and facts.target.waiting_since is not None
+    moved = replace(facts.target, place=facts.target.place - HOUR, waiting_since=facts.target.waiting_since - HOUR)
+    await leader.settle(Settled(moved))
+    (facts,) = await leader.scene.store.scheduling.facts(table.name)
+    assert facts.target == moved
+
+
+async def test_the_first_in_the_queue_is_the_first_of_the_others(leader: Leader) -> None:
+    scheduling = leader.scene.store.scheduling
+    tables = await _queue(leader, 3, 1, 2)
+    await _queue(leader, 0, policy="hourly")
+    first = [(await scheduling.facts(table.name))[0].target for table in tables]
+    asked = [PolicyName("nightly"), PolicyName("unheard-of")]
+
+    assert await scheduling.first_waiting(asked, besides=()) == {"nightly": first[1].place}
+    assert await scheduling.first_waiting(asked, besides=[first[1]]) == {"nightly": first[2].place}
+    assert await scheduling.first_waiting(asked, besides=first) == {}
+    assert await scheduling.first_waiting([], besides=()) == {}
+
+
+async def test_so_many_of_a_queue_are_woken_the_first_of_it(leader: Leader) -> None:
+    store = leader.scene.store
+    tables = await _queue(leader, 3, 1, 2)
+    (other,) = await _queue(leader, 0, policy="hourly")
+    now = await store.now()
+    async with store.scheduling.in_term(leader.term):
+        await store.scheduling.wake([Wake(PolicyName("nightly"), 2, now)])
+
+    assert {facts.table.name for facts in await leader.due()} == {tables[1].name, tables[2].name}
+    async with store.scheduling.in_term(leader.term):
+        await store.scheduling.wake(
+            [Wake(PolicyName("nightly"), 5, now + 2 * HOUR), Wake(PolicyName("hourly"), 1, now)]
+        )
+        await store.scheduling.wake([])
+    assert {facts.table.name for facts in await leader.due()} == {tables[1].name, tables[2].name, other.name}
+    (last,) = await store.scheduling.facts(tables[0].name)
+    assert last.target.due is not None and last.target.due < now + 2 * HOUR, "nobody is put off"
+
+
 # -- what the end of an operation means
 
 
@@ -240,7 +305,7 @@ async def test_the_outcomes_of_a_table_count_every_end(leader: Leader) -> None:
 
     async def outcomes() -> object:
         (facts,) = await scene.store.scheduling.facts(EVENTS)
-        return facts.outcomes
+        return replace(facts.outcomes, mean_bytes=None, mean_seconds=None)
 
     ends = []
     for result in (factories.result(), factories.result()):
@@ -288,6 +353,31 @@ async def test_the_outcomes_of_a_table_count_every_end(leader: Leader) -> None:
         consecutive_no_change=0,
         finished=4,
     )
+
+
+async def test_outcomes_tell_what_the_last_successes_rewrote_and_how_long_they_took(leader: Leader) -> None:
+    scene, table = leader.scene, factories.table()
+    await leader.resolve(table, target(table, due=None))
+    holder = await scene.attach()
+    mine = {"table": table.name, "table_uuid": table.uuid}
+    unfit = replace(FAILED, metrics={"bytes_rewritten": 10**9})
+    seconds: float | None = None
+    for result, expected in (
+        (factories.result(), None),
+        (factories.result(metrics={"bytes_rewritten": 100}), 100),
+        (unfit, 100),
+        (factories.result(metrics={"bytes_rewritten": 200}), 130),
+        (factories.result(), 130),
+    ):
+        running = await scene.running(holder, **mine, max_attempts=1)
+        ended = (await scene.report(running.lease, result)).operation
+        assert ended.start_time is not None and ended.finish_time is not None
+        if result is not unfit:
+            took = (ended.finish_time - ended.start_time).total_seconds()
+            seconds = took if seconds is None else 0.7 * seconds + 0.3 * took
+        (facts,) = await scene.store.scheduling.facts(EVENTS)
+        assert facts.outcomes.mean_bytes == (pytest.approx(expected) if expected is not None else None)
+        assert facts.outcomes.mean_seconds == pytest.approx(seconds)
 
 
 async def test_the_end_of_an_operation_makes_due_who_waits_for_it(leader: Leader) -> None:

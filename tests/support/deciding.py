@@ -51,6 +51,8 @@ class Case:
     due: datetime | None = None
     deferred: bool = False
     awaiting: OperationId | None = None
+    waiting_since: datetime | None = None
+    place: datetime | None = None
     open_operation: OperationId | None = None
     outcomes: Outcomes = NO_OUTCOMES
     health: HealthReport | None = field(default_factory=report)
@@ -91,6 +93,8 @@ class Case:
             due=self.due or self.slot,
             deferred=self.deferred,
             awaiting=self.awaiting,
+            waiting_since=self.waiting_since,
+            place=self.place,
         )
         table = Table(
             TableName(CatalogName("lake"), ("sales",), "events"),
@@ -115,7 +119,16 @@ class Case:
     def later(self, judgement: Judgement, now: datetime, **changes: Any) -> Case:
         """The same target after that decision, looked at again."""
         after = judgement.target
-        moved = replace(self, slot=after.slot, due=after.due, deferred=after.deferred, awaiting=after.awaiting, now=now)
+        moved = replace(
+            self,
+            slot=after.slot,
+            due=after.due,
+            deferred=after.deferred,
+            awaiting=after.awaiting,
+            waiting_since=after.waiting_since,
+            place=after.place,
+            now=now,
+        )
         return replace(moved, **changes)
 
 

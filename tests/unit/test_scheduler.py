@@ -10,13 +10,14 @@ from typing import Any, Final
 import pytest
 
 from control_plane.domain.floors import Floors
-from control_plane.domain.health import Metric
+from control_plane.domain.health import HealthMetrics, Metric, assess
 from control_plane.domain.identifiers import CatalogName, OperationType
 from control_plane.domain.observation import ObservationError, ObservationKind
 from control_plane.domain.operation import OperationState
 from control_plane.domain.scheduling import DecisionReason, PolicyMode, SlotFacts, SlotVerdict
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Judgement, decide
+from control_plane.domain.thresholds import DEFAULT
 from control_plane.ports.records import Store
 from control_plane.ports.scheduling import TermOver
 from control_plane.services.explaining import ExplainingService
@@ -412,6 +413,74 @@ async def test_a_budget_of_an_hour_counts_over_passes_and_terms(replica: Replica
     replica.clock.advance(30 * MINUTE)
     await other.work()
     assert Counter(one.verdict for one in await replica.decisions()) == {FIRED: 3, DEFERRED: 2}
+
+
+async def _ran(replica: Replica, *, hours: int, **policy: Any) -> Counter[str]:
+    """How often each table of six ran under an hourly schedule; every operation is done at once."""
+    tables = await replica.register(replica.policy(**_hourly(**policy)), tables=6)
+    for number, table in enumerate(tables):
+        metrics = {"data_file_count": Metric.exact(100.0), "reducible_bytes": Metric.exact(100.0 * (number + 1))}
+        await replica.store.tables.save_report(
+            table.name, table.uuid, assess(HealthMetrics.measured(metrics.items()), DEFAULT, now=replica.clock.now())
+        )
+    await replica.work()
+    holder = await replica.scene.attach()
+    for _ in range(hours * 60):
+        await replica.pass_time(MINUTE, every=MINUTE)
+        for leased in await replica.scene.claim(holder, slots=100):
+            running = await replica.scene.ack(leased, holder)
+            await replica.scene.report(running.lease, factories.result(metrics={"bytes_rewritten": 0}))
+    return Counter(one.table.name for one in await replica.operations())
+
+
+@pytest.mark.parametrize("limit", ["operations", "tables"])
+async def test_a_budget_that_is_too_small_for_all_comes_round_to_every_table(replica: Replica, limit: str) -> None:
+    """Jitter puts the slots of a table at the same minute of every hour: the first is not the first for ever."""
+    ran = await _ran(replica, hours=12, budget={"perHour": {limit: 2}})
+
+    assert len(ran) == 6
+    assert max(ran.values()) - min(ran.values()) <= 1
+    assert sum(ran.values()) >= 20, "two an hour"
+
+
+async def test_a_large_table_is_not_passed_by_for_ever_by_small_ones(replica: Replica) -> None:
+    ran = await _ran(replica, hours=12, budget={"perHour": {"bytes": 600}})
+
+    assert ran["t5"] >= 1, "it needs the whole budget"
+    assert min(ran.values()) >= 1
+
+
+async def test_what_waits_for_a_budget_is_woken_by_what_runs_and_not_by_looking(replica: Replica) -> None:
+    budget: dict[str, Any] = {"budget": {"perHour": {"operations": 50}}}
+    await replica.register(replica.policy(**_hourly(**budget)), tables=120)
+    await replica.work()
+    replica.clock.advance(HOUR)
+    await replica.work()
+    assert Counter(one.verdict for one in await replica.decisions()) == {FIRED: 50, DEFERRED: 70}
+    replica.clock.advance(HOUR - MINUTE)
+    await replica.work()
+    replica.clock.advance(2 * MINUTE)
+    await replica.work()
+
+    fired = Counter(one.table.name for one in await replica.decisions() if one.verdict is FIRED)
+    assert sum(fired.values()) == 100
+    assert set(fired.values()) == {1}, "those that waited went first"
+
+
+async def test_a_policy_that_is_edited_leaves_those_in_the_queue_their_age(replica: Replica) -> None:
+    budget: dict[str, Any] = {"budget": {"perHour": {"operations": 1}}}
+    policy = replica.policy(**_hourly(**budget))
+    await replica.register(policy, tables=2)
+    await replica.work()
+    replica.clock.advance(HOUR)
+    await replica.work()
+    waits = [one.table for one in await replica.decisions() if one.verdict is DEFERRED]
+    await replica.change(policy, **_hourly(description="edited", **budget))
+    await replica.work()
+    await replica.pass_time(2 * HOUR, every=MINUTE)
+
+    fired = [one.table for one in await replica.decisions() if one.verdict is FIRED]
+    assert fired[1] == waits[0]
 
 
 async def test_an_explanation_knows_that_the_budget_of_the_hour_is_spent(replica: Replica) -> None:

@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.domain.catalog import TableState
-from control_plane.domain.charges import BudgetState, History, estimate
+from control_plane.domain.charges import BudgetState, estimate
 from control_plane.domain.identifiers import OperationId, OperationType
-from control_plane.domain.scheduling import Charge, DecisionReason, Outcomes, PolicyMode, SlotVerdict, Spent
+from control_plane.domain.scheduling import (
+    NO_OUTCOMES,
+    Charge,
+    DecisionReason,
+    Outcomes,
+    PolicyMode,
+    SlotVerdict,
+    Spent,
+)
 from tests.support.deciding import (
     DAY,
     EVERY_SIX_HOURS,
@@ -521,21 +529,72 @@ def test_a_budget_has_room_or_makes_wait(budget: dict[str, Any], spent: BudgetSt
     assert found.verdict is (V.FIRED if room else V.DEFERRED)
 
 
+QUEUES: list[tuple[str, timedelta, timedelta | None, SlotVerdict]] = [
+    ("nobody waits", timedelta(), None, V.FIRED),
+    ("another ranks before it", timedelta(), -HOUR, V.DEFERRED),
+    ("it waits longer than another", 2 * HOUR, -HOUR, V.FIRED),
+    ("another ranks after it", timedelta(), 8 * HOUR, V.FIRED),
+]
+
+
+@pytest.mark.parametrize(
+    ("waited", "other", "verdict"),
+    [row[1:] for row in QUEUES],
+    ids=[f"§7 Budgets, the queue: {row[0]}" for row in QUEUES],
+)
+def test_a_budget_goes_to_the_first_in_its_queue(
+    waited: timedelta, other: timedelta | None, verdict: SlotVerdict
+) -> None:
+    """Nothing is known of the table: its place is six hours after it came due."""
+    place = NOON + 6 * HOUR + other if other is not None else None
+    since = NOON - waited if waited else None
+    case = Case(budget=PER_HOUR, spent=BudgetState(first_waiting=place), waiting_since=since, health=None)
+
+    found = case.decided()
+
+    assert found.verdict is verdict
+    if verdict is V.DEFERRED:
+        assert found.target.waiting_since == NOON
+        assert found.target.place == NOON + 6 * HOUR
+        assert found.next_eligible == NOON + 5 * MINUTE
+
+
+def test_a_slot_keeps_its_age_in_the_queue_over_slots_and_while_its_report_is_too_old() -> None:
+    case = Case(budget=PER_HOUR, spent=SPENT, health=None)
+    first = case.decided()
+    second = case.later(first, NOON + HOUR).decided()
+    unknown = case.later(second, NOON + HOUR + MINUTE, conditions=MET).decided()
+    fired = case.later(unknown, NOON + HOUR + 2 * MINUTE, conditions=None, spent=BudgetState()).decided()
+
+    assert (second.target.slot, second.target.waiting_since) == (NOON + HOUR, NOON)
+    assert second.target.place == first.target.place == NOON + 6 * HOUR
+    assert (unknown.reason, unknown.target.waiting_since, unknown.target.place) == (R.NO_HEALTH, NOON, None)
+    assert (fired.verdict, fired.place) == (V.FIRED, NOON + 6 * HOUR)
+    assert (fired.target.waiting_since, fired.target.place) == (None, None)
+
+
+def test_what_is_not_wanted_any_more_leaves_the_queue() -> None:
+    case = Case(budget=PER_HOUR, spent=SPENT)
+    again = case.later(case.decided(), NOON + MINUTE, conditions={"smallFileCountAbove": 10_000}).decided()
+
+    assert (again.reason, again.target.waiting_since, again.target.place) == (R.CONDITIONS_NOT_MET, None, None)
+
+
 T = OperationType
-USED_TO = History(finished=3, mean_bytes=1_000_000_000, mean_engine_seconds=100)
-ESTIMATES: list[tuple[str, OperationType, dict[str, float], History, Charge]] = [
+USED_TO = Outcomes(mean_bytes=1_000_000_000, mean_seconds=100)
+ESTIMATES: list[tuple[str, OperationType, dict[str, float], Outcomes, Charge]] = [
     (
         "reducible bytes",
         T.REWRITE_DATA_FILES,
         {"reducible_bytes": 500_000_000, "total_bytes": 10**12},
-        History(),
+        NO_OUTCOMES,
         Charge(500_000_000, 40),
     ),
     (
         "all bytes, for want of better",
         T.REWRITE_DATA_FILES,
         {"total_bytes": 1_000_000_000},
-        History(),
+        NO_OUTCOMES,
         Charge(10**9, 50),
     ),
     ("as before, for want of a figure", T.REWRITE_DATA_FILES, {}, USED_TO, Charge(10**9, 100)),
@@ -553,11 +612,17 @@ ESTIMATES: list[tuple[str, OperationType, dict[str, float], History, Charge]] = 
         USED_TO,
         Charge(10**12, 1_000),
     ),
-    ("delete files", T.REWRITE_POSITION_DELETES, {"delete_bytes": 50_000_000}, History(), Charge(50_000_000, 31)),
-    ("manifests", T.REWRITE_MANIFESTS, {"manifest_bytes": 50_000_000}, History(), Charge(50_000_000, 31)),
-    ("an expiry rewrites nothing", T.EXPIRE_SNAPSHOTS, {"total_bytes": 10**12}, History(), Charge(0, 30)),
-    ("an expiry takes as long as before", T.EXPIRE_SNAPSHOTS, {}, History(2, 0, 12), Charge(0, 12)),
-    ("nothing is known", T.REWRITE_DATA_FILES, {}, History(), Charge(0, 30)),
+    ("delete files", T.REWRITE_POSITION_DELETES, {"delete_bytes": 50_000_000}, NO_OUTCOMES, Charge(50_000_000, 31)),
+    ("manifests", T.REWRITE_MANIFESTS, {"manifest_bytes": 50_000_000}, NO_OUTCOMES, Charge(50_000_000, 31)),
+    ("an expiry rewrites nothing", T.EXPIRE_SNAPSHOTS, {"total_bytes": 10**12}, NO_OUTCOMES, Charge(0, 30)),
+    (
+        "an expiry takes as long as before",
+        T.EXPIRE_SNAPSHOTS,
+        {},
+        Outcomes(mean_bytes=0, mean_seconds=12),
+        Charge(0, 12),
+    ),
+    ("nothing is known", T.REWRITE_DATA_FILES, {}, NO_OUTCOMES, Charge(0, 30)),
 ]
 
 
@@ -567,7 +632,7 @@ ESTIMATES: list[tuple[str, OperationType, dict[str, float], History, Charge]] = 
     ids=[f"§7 Budgets, the estimate: {row[0]}" for row in ESTIMATES],
 )
 def test_what_an_operation_will_cost_is_estimated(
-    kind: OperationType, measured: dict[str, float], history: History, expected: Charge
+    kind: OperationType, measured: dict[str, float], history: Outcomes, expected: Charge
 ) -> None:
     assert estimate(kind, report(NOON, "v1", **measured), history) == expected
     assert estimate(kind, None, USED_TO).engine_seconds > 0

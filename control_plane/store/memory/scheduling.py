@@ -24,6 +24,7 @@ from control_plane.domain.scheduling import (
     Target,
     TargetKey,
     Term,
+    Wake,
 )
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage, TermOver
 from control_plane.store.fences import fence_key
@@ -182,6 +183,30 @@ class MemoryScheduling:
                     before.engine_seconds + kept.charge.engine_seconds,
                 )
             return spent
+
+    async def first_waiting(
+        self, policies: Sequence[PolicyName], *, besides: Sequence[Target]
+    ) -> Mapping[PolicyName, datetime]:
+        left_out = {_target_key(target) for target in besides}
+        async with self._memory.step() as state:
+            first: dict[PolicyName, datetime] = {}
+            for key, target in state.targets.items():
+                if target.policy in policies and target.place is not None and key not in left_out:
+                    first[target.policy] = min(target.place, first.get(target.policy, target.place))
+            return first
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        async with self._memory.step() as state:
+            for one in wakes:
+                queue = sorted(
+                    (target.place, key)
+                    for key, target in state.targets.items()
+                    if target.policy == one.policy and target.place is not None
+                )
+                for _, key in queue[: one.most]:
+                    target = state.targets[key]
+                    if target.due is not None and target.due > one.due:
+                        state.targets[key] = replace(target, due=one.due)
 
     async def decisions(
         self, where: DecisionFilter, *, after: tuple[datetime, DecisionId] | None, limit: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from control_plane.store.feedback import BYTES, POLICY_CHANGED
+from control_plane.store.feedback import BYTES, LAST_COUNTS, POLICY_CHANGED
 
 # `written` is the operation as it ended.
 FEED_BACK: Final = f"""
@@ -15,7 +15,8 @@ FEED_BACK: Final = f"""
 ), remembered AS (
     INSERT INTO outcomes AS k (
         fence_key, type, last_success_time, last_finish_time, last_metadata_location, consecutive_failures,
-        last_failure_time, last_failure_class, last_failure_generation, consecutive_no_change, finished, failed)
+        last_failure_time, last_failure_class, last_failure_generation, consecutive_no_change, finished, failed,
+        mean_bytes, mean_seconds)
     SELECT e.fence_key, e.type,
            CASE WHEN e.state = 'SUCCEEDED' THEN e.finish_time END,
            e.finish_time,
@@ -29,7 +30,9 @@ FEED_BACK: Final = f"""
            CASE WHEN e.failed THEN e.policy_generation ELSE 0 END,
            (e.state = 'SUCCEEDED' AND e.document->>'outcome' = 'NO_CHANGE')::int,
            e.counts::int,
-           e.failed::int
+           e.failed::int,
+           CASE WHEN e.state = 'SUCCEEDED' THEN (e.document->'metrics'->>'{BYTES}')::float8 END,
+           CASE WHEN e.state = 'SUCCEEDED' THEN extract(epoch FROM e.finish_time - e.start_time)::float8 END
     FROM ended e
     ON CONFLICT (fence_key, type) DO UPDATE SET
         last_success_time = coalesce(EXCLUDED.last_success_time, k.last_success_time),
@@ -47,7 +50,11 @@ FEED_BACK: Final = f"""
                                      WHEN EXCLUDED.consecutive_no_change > 0 THEN k.consecutive_no_change + 1
                                      ELSE 0 END,
         finished = k.finished + EXCLUDED.finished,
-        failed = k.failed + EXCLUDED.failed
+        failed = k.failed + EXCLUDED.failed,
+        mean_bytes = coalesce(k.mean_bytes + {LAST_COUNTS} * (EXCLUDED.mean_bytes - k.mean_bytes),
+                              EXCLUDED.mean_bytes, k.mean_bytes),
+        mean_seconds = coalesce(k.mean_seconds + {LAST_COUNTS} * (EXCLUDED.mean_seconds - k.mean_seconds),
+                                EXCLUDED.mean_seconds, k.mean_seconds)
 ), again AS (
     SELECT t.catalog, t.fence_key, t.type, t.mode, e.slot
     FROM ended e

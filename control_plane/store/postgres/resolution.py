@@ -69,7 +69,7 @@ _RESOLVED: Final = f"""
 WITH s AS MATERIALIZED (
     SELECT * FROM {UNNESTED}
 ), named AS MATERIALIZED (
-    SELECT * FROM unnest($13::text[], $14::text[]) AS n (catalog, fence_key)
+    SELECT * FROM unnest($15::text[], $16::text[]) AS n (catalog, fence_key)
 ), gone AS (
     DELETE FROM targets t USING named n
     WHERE (t.catalog, t.fence_key) = (n.catalog, n.fence_key) AND NOT EXISTS (
@@ -79,7 +79,8 @@ WITH s AS MATERIALIZED (
     ON CONFLICT (catalog, fence_key, type, mode) DO UPDATE SET
         policy = EXCLUDED.policy, policy_generation = EXCLUDED.policy_generation,
         policy_create_time = EXCLUDED.policy_create_time, since = EXCLUDED.since, slot = EXCLUDED.slot,
-        due = EXCLUDED.due, deferred = EXCLUDED.deferred, awaiting = EXCLUDED.awaiting
+        due = EXCLUDED.due, deferred = EXCLUDED.deferred, awaiting = EXCLUDED.awaiting,
+        waiting_since = EXCLUDED.waiting_since, place = EXCLUDED.place
     WHERE (t.policy, t.policy_generation, t.policy_create_time)
           <> (EXCLUDED.policy, EXCLUDED.policy_generation, EXCLUDED.policy_create_time)
 )

@@ -12,7 +12,7 @@ import asyncpg
 
 from control_plane.domain.identifiers import OperationType, PolicyName, TableName
 from control_plane.domain.operation import Operation
-from control_plane.domain.scheduling import DecisionId, Outcomes, Settled, SlotFacts, Spent, Target, Term
+from control_plane.domain.scheduling import DecisionId, Outcomes, Settled, SlotFacts, Spent, Target, Term, Wake
 from control_plane.ports.scheduling import DecisionFilter, DecisionPage
 from control_plane.store.postgres.charges import Charges
 from control_plane.store.postgres.database import Database
@@ -65,6 +65,14 @@ class PostgresScheduling(Resolution):
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         return await self._charges.spent(policies, since=since)
+
+    async def first_waiting(
+        self, policies: Sequence[PolicyName], *, besides: Sequence[Target]
+    ) -> Mapping[PolicyName, datetime]:
+        return await self._targets.first_waiting(policies, besides=besides)
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        await self._targets.wake(wakes)
 
     async def decisions(
         self, where: DecisionFilter, *, after: tuple[datetime, DecisionId] | None, limit: int

@@ -12,7 +12,7 @@ from control_plane.domain.catalog import Table
 from control_plane.domain.errors import TableNotFound
 from control_plane.domain.identifiers import CatalogName, OperationId, OperationType, PolicyName, TableName
 from control_plane.domain.operation import FailureClass
-from control_plane.domain.scheduling import NO_OUTCOMES, Outcomes, PolicyMode, SlotFacts, Target
+from control_plane.domain.scheduling import NO_OUTCOMES, Outcomes, PolicyMode, SlotFacts, Target, Wake
 from control_plane.store.postgres.catalogs import MOVING
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.tables import BESIDE, table_of
@@ -30,11 +30,14 @@ COLUMNS: Final = (
     "due",
     "deferred",
     "awaiting",
+    "waiting_since",
+    "place",
 )
 # Arrays of the columns as a table `s`, from the first parameter on.
 UNNESTED: Final = (
     "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], "
-    "$8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::boolean[], $12::text[]) AS s (" + ", ".join(COLUMNS)
+    "$8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::boolean[], $12::text[], $13::timestamptz[], "
+    "$14::timestamptz[]) AS s (" + ", ".join(COLUMNS)
 ) + ")"
 
 # Each part is found by its key, whatever the planner thinks of their number: OFFSET 0 and LIMIT keep it from joining
@@ -51,7 +54,7 @@ CROSS JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT k.last_success_time, k.last_finish_time, k.last_metadata_location, k.consecutive_failures,
            k.last_failure_time, k.last_failure_class, k.last_failure_generation, k.consecutive_no_change, k.finished,
-           k.failed
+           k.failed, k.mean_bytes, k.mean_seconds
     FROM outcomes k WHERE k.fence_key = g.fence_key AND k.type = g.type OFFSET 0
 ) k ON true
 LEFT JOIN LATERAL (
@@ -106,6 +109,7 @@ WITH s AS MATERIALIZED (
 UPDATE targets t SET
     policy = s.policy, policy_generation = s.policy_generation, policy_create_time = s.policy_create_time,
     since = s.since, slot = s.slot, deferred = s.deferred, awaiting = s.awaiting,
+    waiting_since = s.waiting_since, place = s.place,
     due = CASE WHEN s.awaiting IS NULL OR s.awaiting IN (SELECT id FROM unfinished) THEN s.due
                ELSE least(s.due, clock_timestamp() + interval '1 second') END
 FROM s
@@ -117,6 +121,29 @@ SELECT count(*) AS targets,
        count(*) FILTER (WHERE deferred) AS deferred,
        (SELECT count(*) FROM tables WHERE unresolved) AS unresolved
 FROM targets
+"""
+
+
+_FIRST_WAITING: Final = """
+SELECT a.policy, w.place FROM unnest($1::text[]) AS a (policy)
+CROSS JOIN LATERAL (
+    SELECT t.place FROM targets t
+    WHERE t.policy = a.policy AND t.place IS NOT NULL AND (t.catalog, t.fence_key, t.type, t.mode) NOT IN (
+        SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]))
+    ORDER BY t.place LIMIT 1
+) w
+"""
+_WAKE: Final = """
+WITH first AS MATERIALIZED (
+    SELECT w.*, a.due FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS a (policy, most, due)
+    CROSS JOIN LATERAL (
+        SELECT t.catalog, t.fence_key, t.type, t.mode FROM targets t
+        WHERE t.policy = a.policy AND t.place IS NOT NULL ORDER BY t.place LIMIT a.most
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) w
+)
+UPDATE targets t SET due = f.due FROM first f
+WHERE (t.catalog, t.fence_key, t.type, t.mode) = (f.catalog, f.fence_key, f.type, f.mode) AND t.due > f.due
 """
 
 
@@ -154,6 +181,20 @@ class Targets:
         if targets:
             await self._database.execute(_UPDATE, *columns_of(targets))
 
+    async def first_waiting(
+        self, policies: Sequence[PolicyName], *, besides: Sequence[Target]
+    ) -> Mapping[PolicyName, datetime]:
+        keys = [(t.catalog, t.table_key, t.type, t.mode) for t in besides]
+        left_out = [list(column) for column in zip(*keys, strict=True)] or [[], [], [], []]
+        rows = await self._database.fetch(_FIRST_WAITING, list(policies), *left_out)
+        return {PolicyName(row["policy"]): row["place"] for row in rows}
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        if wakes:
+            await self._database.execute(
+                _WAKE, [one.policy for one in wakes], [one.most for one in wakes], [one.due for one in wakes]
+            )
+
     async def counts(self) -> Mapping[str, int]:
         row = await self._database.fetchrow(_COUNTS)
         assert row is not None, "an aggregate has one row"
@@ -176,6 +217,8 @@ def columns_of(targets: Iterable[Target]) -> Sequence[list[object]]:
             t.due,
             t.deferred,
             t.awaiting,
+            t.waiting_since,
+            t.place,
         )
         for t in targets
     ]
@@ -196,6 +239,8 @@ def target_of(row: asyncpg.Record) -> Target:
         row["due"],
         row["deferred"],
         OperationId(row["awaiting"]) if row["awaiting"] is not None else None,
+        row["waiting_since"],
+        row["place"],
     )
 
 
@@ -235,4 +280,6 @@ def _outcomes(row: asyncpg.Record) -> Outcomes:
         consecutive_no_change=row["consecutive_no_change"],
         finished=row["finished"],
         failed=row["failed"],
+        mean_bytes=row["mean_bytes"],
+        mean_seconds=row["mean_seconds"],
     )
