@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NewType, Self
@@ -22,6 +23,7 @@ ReplicaId = NewType("ReplicaId", str)
 MAX_PART_LENGTH: Final = 255
 MAX_NAMESPACE_LEVELS: Final = 16
 MAX_QUALIFIED_NAME_LENGTH: Final = 10_000
+_UNCLEAN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class OperationType(StrEnum):
@@ -37,7 +39,10 @@ class OperationType(StrEnum):
     @property
     def order(self) -> int:
         """The place of this type within a run, from 0."""
-        return list(OperationType).index(self)
+        return _ORDER[self]
+
+
+_ORDER: Final = {kind: place for place, kind in enumerate(OperationType)}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,14 +102,12 @@ class Part:
 
 def is_clean(text: str) -> bool:
     """Whether the text can stand in any log, query or message: no control characters, no lone surrogates."""
-    return not any(
-        character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in text
-    )
+    return _UNCLEAN.search(text) is None
 
 
 def quoted(part: str) -> str:
     """The part as it is written inside a dotted name."""
-    if part and not any(character in part for character in '."') and part == part.strip():
+    if part and "." not in part and '"' not in part and part == part.strip():
         return part
     return '"' + part.replace('"', '""') + '"'
 

@@ -247,6 +247,8 @@ def _look_again(
 
 def _in_queue(target: Target, finding: Finding, now: datetime) -> Target:
     """Where it stands in the queue for its policy's budget: it keeps its age until it runs or is not wanted."""
+    if finding.reason is not DecisionReason.BUDGET and target.waiting_since is None:
+        return target
     if finding.reason not in _STILL_WANTED:
         return replace(target, waiting_since=None, place=None)
     if finding.reason is not DecisionReason.BUDGET:

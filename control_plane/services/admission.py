@@ -19,7 +19,6 @@ from control_plane.domain.schedule import slot_end
 from control_plane.domain.scheduling import Charge, Settled, SlotFacts, Spent, Wake
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Judgement
-from control_plane.services.governing import Governance
 from control_plane.services.new_operations import QUEUE_FOR, RUN_TIMEOUT, Request, new_operation
 
 SCHEDULER: Final = "scheduler"
@@ -161,12 +160,7 @@ def budgeted(policies: Iterable[Policy | None]) -> list[PolicyName]:
 
 
 def makes_room(
-    found: Iterable[SlotFacts],
-    settled: Iterable[Settled],
-    governance: Governance,
-    *,
-    now: datetime,
-    rules: SchedulingRules,
+    due: Iterable[tuple[SlotFacts, Policy | None]], settled: Iterable[Settled], *, now: datetime, rules: SchedulingRules
 ) -> Sequence[Wake]:
     """Who may be next for the budgets of policies of which something ran, or does not wait any more.
 
@@ -175,8 +169,7 @@ def makes_room(
     """
     counts: Counter[PolicyName] = Counter()
     soon: dict[PolicyName, datetime] = {}
-    for facts, one in zip(found, settled, strict=True):
-        policy = governance.of(facts.target)
+    for (facts, policy), one in zip(due, settled, strict=True):
         if policy is None or policy.spec.budget is None:
             continue
         soon[policy.name] = now if policy.spec.budget.per_pass is None else now + rules.budget_retry

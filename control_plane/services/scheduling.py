@@ -18,6 +18,7 @@ import structlog
 
 from control_plane.domain.floors import Floors
 from control_plane.domain.identifiers import OperationId, OperationType, PolicyName
+from control_plane.domain.policy import Policy
 from control_plane.domain.scheduling import Settled, SlotFacts, Term
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import decide
@@ -37,7 +38,9 @@ _LOCKED_PAUSE: Final = timedelta(milliseconds=500)
 _STAMP_EVERY: Final = timedelta(seconds=1)
 _SET: Final = 100
 """Targets in one transaction: an election waits for it, and the calls of this process for each step of it."""
-_AT_A_TIME: Final = 3
+_AT_A_TIME: Final = 5
+_IN_A_ROW: Final = 4
+"""Sets before the other work of the leader has its turn."""
 _BREATH: Final = 10
 """After so many decisions others get their turn on the loop."""
 _CHANGED_PAUSE: Final = timedelta(seconds=1)
@@ -69,6 +72,7 @@ class Scheduler:
         self._enabled = enabled
         self._pass: Pass | None = None
         self._budgets = asyncio.Lock()
+        self._deciding = asyncio.Lock()
         self._backlog = False
         """More is due than one set."""
         self._stamped = 0.0
@@ -108,28 +112,41 @@ class Scheduler:
         if self._pass is None or self._pass.term != term.number:
             self._pass = Pass(term.number)
         # While the database stores one set, another is decided: sets are disjoint, since what is due is locked.
-        sets = _AT_A_TIME if self._backlog else 1
-        deciding = (self._decide_set(governance, self._pass, term) for _ in range(sets))
-        found: list[int] = []
+        lanes, sets = (_AT_A_TIME, _IN_A_ROW) if self._backlog else (1, 1)
+        deciding = (self._decide_sets(governance, self._pass, term, most=sets) for _ in range(lanes))
+        full: list[bool] = []
         for done in await asyncio.gather(*deciding, return_exceptions=True):
             if isinstance(done, BaseException):
                 raise done
-            found.append(done)
-        self._backlog = _SET in found
+            full.append(done)
+        self._backlog = any(full)
         if not self._backlog:
             self._end_pass(term)
         return self._backlog
+
+    async def _decide_sets(self, governance: Governance, current: Pass, term: Term, *, most: int) -> bool:
+        """One after the other, as long as they are full. Whether the last was."""
+        for _ in range(most):
+            if await self._decide_set(governance, current, term) < _SET:
+                return False
+        return True
 
     async def _decide_set(self, governance: Governance, current: Pass, term: Term) -> int:
         """How many targets were due."""
         async with AsyncExitStack() as until_stored, self._store.scheduling.in_term(term) as now:
             found = await self._store.scheduling.due(limit=_SET)
-            if budgeted(governance.of(facts.target) for facts in found):
+            due = [(facts, governance.of(facts.target)) for facts in found]
+            if budgeted(policy for _, policy in due):
                 # Who is first in the queue for a budget is known when the sets before have been stored.
                 await until_stored.enter_async_context(self._budgets)
-            settled = await self._settled(found, governance, current, now, term) if found else ()
+            settled: Sequence[Settled] = ()
+            if due:
+                admission = await self._admission(due, current, now)
+                # One set is decided while others are read and stored, so that calls wait for ten decisions and no more.
+                async with self._deciding:
+                    settled = await self._settled(due, admission, now, term)
             await self._store.scheduling.settle(settled)
-            if woken := makes_room(found, settled, governance, now=now, rules=self._rules):
+            if woken := makes_room(due, settled, now=now, rules=self._rules):
                 await self._store.scheduling.wake(woken)
         fired = sum(one.operation is not None for one in settled)
         if fired:
@@ -140,34 +157,33 @@ class Scheduler:
         return len(found)
 
     async def _settled(
-        self, found: Sequence[SlotFacts], governance: Governance, current: Pass, now: datetime, term: Term
+        self, due: Sequence[tuple[SlotFacts, Policy | None]], admission: Admission, now: datetime, term: Term
     ) -> Sequence[Settled]:
-        admission = await self._admission(found, governance, current, now)
         settled: dict[int, Settled] = {}
         open_now: dict[tuple[str, OperationType], OperationId] = {}
-        for number, index in enumerate(_in_order(found, governance, admission)):
+        for number, index in enumerate(_in_order(due, admission)):
             if number % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
-            facts = found[index]
+            facts, policy = due[index]
             key = (facts.target.table_key, facts.target.type)
             if facts.open_operation is None and key in open_now:
                 # The same table, registered in another catalog too.
                 facts = replace(facts, open_operation=open_now[key])
-            one = self._one(facts, governance, admission, now, term)
+            one = self._one(facts, policy, admission, now, term)
             if one.operation is not None:
                 open_now[key] = one.operation.id
             settled[index] = one
-        return [settled[index] for index in range(len(found))]
+        return [settled[index] for index in range(len(due))]
 
     async def _admission(
-        self, found: Sequence[SlotFacts], governance: Governance, current: Pass, now: datetime
+        self, due: Sequence[tuple[SlotFacts, Policy | None]], current: Pass, now: datetime
     ) -> Admission:
         first: Mapping[PolicyName, datetime] = {}
-        if names := budgeted(governance.of(facts.target) for facts in found):
+        if names := budgeted(policy for _, policy in due):
             if unknown := current.unknown(names):
                 since = now - self._rules.budget_window
                 current.know(unknown, await self._store.scheduling.spent(unknown, since=since))
-            first = await self._store.scheduling.first_waiting(names, besides=[facts.target for facts in found])
+            first = await self._store.scheduling.first_waiting(names, besides=[facts.target for facts, _ in due])
         return Admission(current, now=now, rules=self._rules, floors=self._floors, first_waiting=first)
 
     def _end_pass(self, term: Term) -> None:
@@ -175,10 +191,7 @@ class Scheduler:
         if ended is not None and ended.decided:
             logger.info("pass.completed", term=term.number, decided=ended.decided, fired=ended.fired)
 
-    def _one(
-        self, facts: SlotFacts, governance: Governance, admission: Admission, now: datetime, term: Term
-    ) -> Settled:
-        policy = governance.of(facts.target)
+    def _one(self, facts: SlotFacts, policy: Policy | None, admission: Admission, now: datetime, term: Term) -> Settled:
         if policy is None:
             # It has changed since the table was resolved: the slot is for the target that will be.
             return Settled(replace(facts.target, due=now + _CHANGED_PAUSE))
@@ -205,11 +218,11 @@ class Scheduler:
         return Settled(judgement.target, judgement.decisions, operation, charge)
 
 
-def _in_order(found: Sequence[SlotFacts], governance: Governance, admission: Admission) -> Sequence[int]:
+def _in_order(due: Sequence[tuple[SlotFacts, Policy | None]], admission: Admission) -> Sequence[int]:
     """Indices in the order of deciding: of those that share a budget the first in its queue are first."""
-    places: dict[int, datetime] = {}
-    for index, facts in enumerate(found):
-        policy = governance.of(facts.target)
-        if policy is not None and policy.spec.budget is not None:
-            places[index] = admission.place(facts)
-    return [*sorted(places, key=lambda index: places[index]), *(i for i in range(len(found)) if i not in places)]
+    places = {
+        index: admission.place(facts)
+        for index, (facts, policy) in enumerate(due)
+        if policy is not None and policy.spec.budget is not None
+    }
+    return [*sorted(places, key=lambda index: places[index]), *(i for i in range(len(due)) if i not in places)]

@@ -13,7 +13,7 @@ from control_plane.domain.health import HealthReport
 from control_plane.domain.identifiers import OperationId
 from control_plane.ports.operations import OperationFilter
 from control_plane.store.codec import dumped
-from control_plane.store.postgres.operation_rows import operation_row
+from control_plane.store.postgres.operation_rows import operation_json
 from control_plane.store.postgres.schema import (
     COMPATIBLE_DOWN_TO,
     SCHEMA_VERSION,
@@ -124,7 +124,7 @@ async def test_what_was_kept_before_schedules_is_read_after_them(empty_database:
     first, *_ = migrations()
     await migrate(empty_database, [first])
     operation = factories.operation(policy_generation=7)
-    row = {**operation_row(operation), "executor": None}
+    row = {**json.loads(operation_json(operation)), "executor": None}
     del row["policy_generation"]
     row["document"]["policy_generation"] = 7
     connection = await asyncpg.connect(empty_database)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 import asyncpg
+from pydantic_core import to_json
 
 from control_plane.domain.identifiers import CatalogName, OperationId, OperationType, PolicyName, TableName
 from control_plane.domain.scheduling import Decision, DecisionId, DecisionReason, PolicyMode, SlotVerdict, Step
@@ -16,31 +17,30 @@ from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.operation_filters import Conditions
 
 _IDENTITY: Final = ("catalog", "fence_key", "type", "mode", "policy", "slot")
-_TYPES: Final = {
-    "id": "text",
-    "catalog": "text",
-    "table_key": "text",
-    "fence_key": "text",
-    "type": "text",
-    "mode": "text",
-    "policy": "text",
-    "policy_generation": "bigint",
-    "slot": "timestamptz",
-    "last_slot": "timestamptz",
-    "slots": "integer",
-    "verdict": "text",
-    "reason": "text",
-    "time": "timestamptz",
-    "term": "bigint",
-    "operation": "text",
-    "next_eligible": "timestamptz",
-    "document": "jsonb",
-}
-_COLUMNS: Final = ", ".join(_TYPES)
-_ARRAYS: Final = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(_TYPES.values(), start=1))
-_ANEW: Final = ", ".join(f"{column} = EXCLUDED.{column}" for column in _TYPES if column not in _IDENTITY)
+_COLUMNS: Final = (
+    "id",
+    "catalog",
+    "table_key",
+    "fence_key",
+    "type",
+    "mode",
+    "policy",
+    "policy_generation",
+    "slot",
+    "last_slot",
+    "slots",
+    "verdict",
+    "reason",
+    "time",
+    "term",
+    "operation",
+    "next_eligible",
+    "document",
+)
+_ANEW: Final = ", ".join(f"{column} = EXCLUDED.{column}" for column in _COLUMNS if column not in _IDENTITY)
 _WRITE: Final = f"""
-INSERT INTO decisions ({_COLUMNS}) SELECT * FROM unnest({_ARRAYS})
+INSERT INTO decisions ({", ".join(_COLUMNS)})
+SELECT {", ".join(_COLUMNS)} FROM json_populate_recordset(NULL::decisions, $1::json)
 ON CONFLICT ({", ".join(_IDENTITY)}) DO UPDATE SET {_ANEW}
 """
 _PAGE: Final = "SELECT * FROM decisions WHERE {where} ORDER BY time DESC, id DESC LIMIT $1"
@@ -56,7 +56,7 @@ class Decisions:
         # A statement may touch a row once: the last word about a slot counts.
         rows = {(d.catalog, d.table_key, d.type, d.mode, d.policy, d.slot): _row(d) for d in decisions}
         if rows:
-            await self._database.execute(_WRITE, *(list(column) for column in zip(*rows.values(), strict=True)))
+            await self._database.execute(_WRITE, to_json(list(rows.values())).decode())
 
     async def page(
         self, where: DecisionFilter, *, after: tuple[datetime, DecisionId] | None, limit: int
@@ -82,33 +82,31 @@ class Decisions:
         return DecisionPage(page, (page[-1].time, page[-1].id) if more else None)
 
 
-def _row(decision: Decision) -> tuple[object, ...]:
-    """The values of the columns, in their order."""
-    document = {
-        "slot_text": decision.slot_text,
-        "text": decision.text,
-        "steps": [{"name": step.name, "text": step.text, "passed": step.passed} for step in decision.steps],
+def _row(decision: Decision) -> dict[str, object]:
+    return {
+        "id": decision.id,
+        "catalog": decision.catalog,
+        "table_key": str(decision.table),
+        "fence_key": decision.table_key,
+        "type": decision.type,
+        "mode": decision.mode,
+        "policy": decision.policy,
+        "policy_generation": decision.policy_generation,
+        "slot": decision.slot,
+        "last_slot": decision.last_slot,
+        "slots": decision.slots,
+        "verdict": decision.verdict,
+        "reason": decision.reason,
+        "time": decision.time,
+        "term": decision.term,
+        "operation": decision.operation,
+        "next_eligible": decision.next_eligible,
+        "document": {
+            "slot_text": decision.slot_text,
+            "text": decision.text,
+            "steps": [{"name": step.name, "text": step.text, "passed": step.passed} for step in decision.steps],
+        },
     }
-    return (
-        decision.id,
-        decision.catalog,
-        str(decision.table),
-        decision.table_key,
-        decision.type,
-        decision.mode,
-        decision.policy,
-        decision.policy_generation,
-        decision.slot,
-        decision.last_slot,
-        decision.slots,
-        decision.verdict,
-        decision.reason,
-        decision.time,
-        decision.term,
-        decision.operation,
-        decision.next_eligible,
-        json.dumps(document),
-    )
 
 
 def _decision(row: asyncpg.Record) -> Decision:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -20,7 +19,7 @@ from control_plane.store.fences import fence_key
 from control_plane.store.postgres.database import Database, missing_key
 from control_plane.store.postgres.feedback import FEED_BACK
 from control_plane.store.postgres.operation_blockers import blockers_from, surroundings
-from control_plane.store.postgres.operation_rows import COLUMNS, operation_json, operation_of, operation_row
+from control_plane.store.postgres.operation_rows import COLUMNS, operation_json, operation_of, operations_json
 from control_plane.store.postgres.operation_sweeps import STILL_DUE
 from control_plane.store.results import result_digest
 
@@ -157,7 +156,7 @@ class OperationChanges:
     async def enqueue(self, operations: Sequence[Operation]) -> Mapping[OperationId, Sequence[str]]:
         if not operations:
             return {}
-        rows = json.dumps([operation_row(operation) for operation in operations])
+        rows = operations_json(operations)
         try:
             found = await self._database.fetchrow(_ENQUEUE, rows)
         except asyncpg.ForeignKeyViolationError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
+from pydantic_core import to_json
 
 from control_plane.domain.identifiers import CatalogName, TableName
 from control_plane.domain.operation import Operation
@@ -53,17 +54,18 @@ _FIELDS: Final = (
 )
 _TABLE: Final = ("catalog", "namespace", "name", "table_key", "fence_key", "type_order")
 COLUMNS: Final = (*_FIELDS, *_TABLE, "token", "document")
+_values: Final = attrgetter(*_FIELDS)
 _LEFT_OUT: Final = frozenset({*_FIELDS, "token", "table"})
 
 
-def operation_row(operation: Operation) -> dict[str, Any]:
-    """The values of COLUMNS as JSON, for `jsonb_populate_record`. What is not there is null, and unset in the document:
+def _row(operation: Operation) -> dict[str, Any]:
+    """The values of COLUMNS, for `jsonb_populate_record`. What is not there is null, and unset in the document:
     most of an operation that waits, and queues are long.
     """
     table = operation.table
     document = plain(operation, Operation, leave_out=_LEFT_OUT)
     return {
-        **{name: _plain(value) for name in _FIELDS if (value := getattr(operation, name)) is not None},
+        **{name: value for name, value in zip(_FIELDS, _values(operation), strict=True) if value is not None},
         "catalog": table.catalog,
         "namespace": list(table.namespace),
         "name": table.name,
@@ -75,12 +77,13 @@ def operation_row(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
 def operation_json(operation: Operation) -> str:
-    return json.dumps(operation_row(operation))
+    return to_json(_row(operation)).decode()
+
+
+def operations_json(operations: Iterable[Operation]) -> str:
+    """Rows of COLUMNS, as an array."""
+    return to_json([_row(operation) for operation in operations]).decode()
 
 
 def operation_of(row: Mapping[str, Any] | asyncpg.Record) -> Operation:

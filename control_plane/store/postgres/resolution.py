@@ -14,7 +14,7 @@ from control_plane.domain.scheduling import PolicyChange, PolicyMode, Target, Ta
 from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.operation_filters import Conditions
 from control_plane.store.postgres.tables import ASKED, BESIDE, names_json, table_of
-from control_plane.store.postgres.targets import COLUMNS, UNNESTED, columns_of, target_of
+from control_plane.store.postgres.targets import COLUMNS, GIVEN, target_of, targets_json
 
 _CHANGES: Final = "SELECT * FROM policy_changes ORDER BY id LIMIT $1"
 # Each name is looked up by itself, and locked in the order in which listings lock tables.
@@ -67,9 +67,9 @@ GROUP BY catalog, fence_key, type, mode
 # Under the same generation of the same policy a schedule goes on where it stands.
 _RESOLVED: Final = f"""
 WITH s AS MATERIALIZED (
-    SELECT * FROM {UNNESTED}
+    SELECT {", ".join(COLUMNS)} FROM {GIVEN}
 ), named AS MATERIALIZED (
-    SELECT * FROM unnest($15::text[], $16::text[]) AS n (catalog, fence_key)
+    SELECT * FROM unnest($2::text[], $3::text[]) AS n (catalog, fence_key)
 ), gone AS (
     DELETE FROM targets t USING named n
     WHERE (t.catalog, t.fence_key) = (n.catalog, n.fence_key) AND NOT EXISTS (
@@ -158,7 +158,7 @@ class Resolution:
         if not tables:
             return
         targets = [target for _, wanted in tables for target in wanted]
-        await self._database.execute(_RESOLVED, *columns_of(targets), *_columns([_key(table) for table, _ in tables]))
+        await self._database.execute(_RESOLVED, targets_json(targets), *_columns([_key(table) for table, _ in tables]))
         present = [_key(table) for table, _ in tables if table.state is TableState.PRESENT]
         await self._database.execute(_DISPLACE, *_columns(present))
 

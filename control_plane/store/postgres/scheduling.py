@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -19,7 +18,7 @@ from control_plane.store.postgres.database import Database
 from control_plane.store.postgres.decisions import Decisions
 from control_plane.store.postgres.leadership import in_term
 from control_plane.store.postgres.operation_changes import ADD_OPERATIONS
-from control_plane.store.postgres.operation_rows import operation_row
+from control_plane.store.postgres.operation_rows import operations_json
 from control_plane.store.postgres.resolution import Resolution
 from control_plane.store.postgres.targets import Targets
 
@@ -86,6 +85,6 @@ class PostgresScheduling(Resolution):
         if not operations:
             return
         try:
-            await self._database.execute(_ADD, json.dumps([operation_row(operation) for operation in operations]))
+            await self._database.execute(_ADD, operations_json(operations))
         except asyncpg.UniqueViolationError as error:
             raise ValueError(f"an operation is scheduled already and waits: {error.detail or error}") from error
