@@ -16,7 +16,13 @@ from control_plane.domain.document import Broken, Document, repeated
 from control_plane.domain.duration import IsoDuration
 
 MAX_ZONE_LENGTH: Final = 64
+MIN_INTERVAL: Final = timedelta(seconds=1)
+"""A cron comes no more often either."""
 
+# Databases on disk hold more than zones: what the machine is set to, which differs between replicas, and copies of all
+# zones, of which those under `right/` count leap seconds.
+_OF_THE_MACHINE: Final = frozenset({"localtime", "posixrules"})
+_VARIANTS: Final = ("posix/", "right/")
 _HOUR: Final = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -49,6 +55,8 @@ def _not_an_integer(value: Any) -> Any:
 
 
 def _zone(name: str) -> str:
+    if name in _OF_THE_MACHINE or name.startswith(_VARIANTS):
+        raise ValueError(_no_zone(name))
     try:
         ZoneInfo(name)
     except (OSError, ValueError) as error:  # An unknown key is a kind of KeyError, a directory an OSError.
@@ -107,6 +115,8 @@ class ScheduleConfig(Document):
     def _broken_rules(self, info: ValidationInfo) -> Iterator[Broken]:
         if (self.cron_expression is None) == (self.interval is None):
             yield "cronExpression", "needs either cronExpression or interval, exactly one of them"
+        if self.interval is not None and self.interval.length < MIN_INTERVAL:
+            yield "interval", f"must be at least a second, is {self.interval}"
         if self.window_start is None and self.window_end is not None:
             yield "windowStart", "is needed beside windowEnd"
         if self.window_end is None and self.window_start is not None:

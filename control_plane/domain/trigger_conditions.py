@@ -55,13 +55,20 @@ class OperationConditions(Document):
     trigger_logic: Annotated[TriggerLogic, Field(strict=False)] | None = None
     expression: Annotated[str, AfterValidator(_expression)] | None = None
 
-    def _broken_rules(self, info: ValidationInfo) -> Iterator[Broken]:
-        if self.critical_pipeline and self.critical_pipeline_max_delay_minutes is None:
-            yield "criticalPipelineMaxDelayMinutes", "is needed beside criticalPipeline: how late is too late"
-
 
 class TriggerConditions(OperationConditions):
     """Conditions shared by the operations of a policy, and what differs for single ones."""
 
     per_operation_min_interval_minutes: dict[_Type, Minutes] = Field(default_factory=dict)
     per_operation: dict[_Type, OperationConditions] = Field(default_factory=dict)
+
+    def _broken_rules(self, info: ValidationInfo) -> Iterator[Broken]:
+        if self.critical_pipeline_max_delay_minutes is not None:
+            return  # What single operations do not say for themselves, they take from here.
+        for path, conditions in (
+            ("", self),
+            *((f"perOperation.{kind}.", own) for kind, own in self.per_operation.items()),
+        ):
+            if conditions.critical_pipeline and conditions.critical_pipeline_max_delay_minutes is None:
+                field = f"{path}criticalPipelineMaxDelayMinutes"
+                yield field, "is needed beside criticalPipeline: how late is too late"

@@ -121,8 +121,10 @@ class TableStore(Protocol):
     async def unloaded(self, *, after: TableName | None, limit: int) -> Sequence[TableName]:
         """PRESENT tables that are known by their names alone, by name, those after `after`."""
 
-    async def unseen(self, catalog: CatalogName, *, since: datetime, limit: int) -> Sequence[TableName]:
-        """PRESENT tables that were seen last before this instant, the longest unseen first."""
+    async def unseen(
+        self, catalog: CatalogName, *, since: datetime, after: TableName | None, limit: int
+    ) -> Sequence[TableName]:
+        """PRESENT tables that were seen last before this instant, by name, those after `after`."""
 
     async def get(self, name: TableName) -> Table:
         """The PRESENT (else MISSING) table of that name with its newest report and active operation. Raises

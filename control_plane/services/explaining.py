@@ -183,7 +183,7 @@ def _facts(
     """What the scheduler would read. A target that does not stand under this policy yet, or has no schedule, has no
     slot.
     """
-    if known is not None and (known.target.policy, known.target.policy_generation) == (policy.name, policy.generation):
+    if known is not None and _stands_under(known.target, policy):
         return known
     target = Target(
         table.name.catalog,
@@ -198,3 +198,12 @@ def _facts(
     if known is not None:
         return replace(known, target=target)
     return SlotFacts(target, table, outcomes.get(explained.type, NO_OUTCOMES))
+
+
+def _stands_under(target: Target, policy: Policy) -> bool:
+    """Whether it was resolved under this generation; one that was deleted and created anew has the same numbers."""
+    return (target.policy, target.policy_generation, target.policy_create_time) == (
+        policy.name,
+        policy.generation,
+        policy.create_time,
+    )

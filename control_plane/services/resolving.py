@@ -15,7 +15,7 @@ import structlog
 from control_plane.domain.catalog import Table, TableState
 from control_plane.domain.decision_rows import Clerk
 from control_plane.domain.errors import PolicyNotFound
-from control_plane.domain.identifiers import OperationType, TableName
+from control_plane.domain.identifiers import OperationType, PolicyName, TableName
 from control_plane.domain.pattern import Pattern
 from control_plane.domain.policy import Policy
 from control_plane.domain.policy_index import Reach, coarse
@@ -46,6 +46,8 @@ _SPREAD: Final = 500
 _RESOLVE: Final = 100
 _BREATH: Final = 20
 """After so many tables others get their turn on the loop."""
+
+_Generation = tuple[PolicyName, int]
 
 
 @dataclass(slots=True)
@@ -121,12 +123,14 @@ class ResolvingService:
             ahead = await self._store.scheduling.decided_ahead([table for table, _ in found], now=now)
             resolved: list[tuple[Table, Sequence[Target]]] = []
             closed: list[Settled] = []
+            left: dict[_Generation, Policy | None] = {}
             for number, (table, before) in enumerate(found):
                 if number % _BREATH == _BREATH - 1:
                     await asyncio.sleep(0)
                 targets = _targets(table, before, governance, ahead, now)
                 for target, replaced in _left(before, targets, now):
-                    closed.append(await self._close(table, target, replaced, now, term))
+                    schedule = await self._schedule_of(target, left)
+                    closed.append(self._close(table, target, replaced, schedule, now, term))
                 resolved.append((table, targets))
             if closed:
                 await self._store.scheduling.settle(closed)
@@ -134,12 +138,19 @@ class ResolvingService:
         logger.debug("tables.resolved", tables=len(found), targets=sum(len(targets) for _, targets in resolved))
         return True
 
-    async def _close(self, table: Table, target: Target, replaced: Target | None, now: datetime, term: Term) -> Settled:
+    def _close(
+        self,
+        table: Table,
+        target: Target,
+        replaced: Target | None,
+        schedule: ScheduleConfig | None,
+        now: datetime,
+        term: Term,
+    ) -> Settled:
         """The last word on the slots that came due and that nobody will decide any more."""
         assert target.slot is not None, "a target that is left with a slot"
         reason, text = _why_closed(table, target, replaced)
         finding = Finding(verdict=SlotVerdict.SKIPPED, reason=reason, text=text, steps=(Step("policy", text, False),))
-        schedule = await self._schedule_of(target)
         last, count = target.slot, 1
         if schedule is not None:
             found = missed(schedule, key=key_of(target), slot=target.slot, now=now, most=self._rules.max_missed)
@@ -149,13 +160,18 @@ class ResolvingService:
         )
         return Settled(replace(target, slot=None, due=None, deferred=False, place=None), (decision,))
 
-    async def _schedule_of(self, target: Target) -> ScheduleConfig | None:
-        """The schedule that the target stood under. None: it is not known any more."""
-        try:
-            policy = await self._store.policies.generation(target.policy, target.policy_generation)
-        except PolicyNotFound:
+    async def _schedule_of(self, target: Target, read: dict[_Generation, Policy | None]) -> ScheduleConfig | None:
+        """The schedule that the target stood under; each generation is `read` once. None: it is not known any more."""
+        key = target.policy, target.policy_generation
+        if key not in read:
+            try:
+                read[key] = await self._store.policies.generation(*key)
+            except PolicyNotFound:
+                read[key] = None
+        policy = read[key]
+        if policy is None or policy.create_time != target.policy_create_time:
             return None
-        return policy.spec.schedule(target.type) if policy.create_time == target.policy_create_time else None
+        return policy.spec.schedule(target.type)
 
 
 def _reaches(patterns: Iterable[Pattern]) -> Sequence[Reach]:

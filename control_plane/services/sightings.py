@@ -6,7 +6,9 @@ a caller who waited for it as well, and still a report is kept once and a listin
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from heapq import nsmallest
 from typing import Final
 
 import structlog
@@ -48,6 +50,7 @@ class Sightings:
     def __init__(self, store: Store, governing: GoverningPolicies) -> None:
         self._store = store
         self._governing = governing
+        self._looked_to: dict[CatalogName, TableName] = {}
 
     async def keep(self, observation: Observation) -> None:
         """Carry the answer into the store. Nothing, if somebody has done it before."""
@@ -99,26 +102,42 @@ class Sightings:
         if catalog is None or not isinstance(answer, TableNames):
             return
         if began is not None and catalog.earlier_list_begin_time is not None:
-            unseen = await self._store.tables.unseen(name, since=catalog.earlier_list_begin_time, limit=_LOOKED_FOR)
-            for table in unseen:
+            for table in await self._unseen(name, since=catalog.earlier_list_begin_time):
                 await self.look_at(ObservationRequest(ObservationKind.LOAD_TABLE, name, table=table))
         if answer.metadata_locations:
             await self._inspect_moved(name, answer)
 
+    async def _unseen(self, catalog: CatalogName, *, since: datetime) -> Sequence[TableName]:
+        """Tables that were not seen since; those in turn that come after the ones looked for the last time, so that
+        what can never be loaded hides no other.
+        """
+        last = self._looked_to.pop(catalog, None)
+        found = list(await self._store.tables.unseen(catalog, since=since, after=last, limit=_LOOKED_FOR))
+        if last is not None and len(found) < _LOOKED_FOR:
+            room = _LOOKED_FOR - len(found)
+            again = await self._store.tables.unseen(catalog, since=since, after=None, limit=room)
+            found.extend(name for name in again if name <= last)
+        if len(found) == _LOOKED_FOR:
+            self._looked_to[catalog] = found[-1]
+        return found
+
     async def _inspect_moved(self, catalog: CatalogName, listing: TableNames) -> None:
-        """Measure again what somebody has measured and writers have changed since."""
-        after, left = None, _LOOKED_FOR
-        while left:
+        """Measure again what somebody has measured and writers have changed since; what was measured longest ago goes
+        first, so that tables which change all the time keep no other from its turn.
+        """
+        moved: list[tuple[datetime, TableName]] = []
+        after = None
+        while True:
             tables = await self._store.tables.list(catalog=catalog, after=after, limit=_PAGE)
             for table in tables:
-                location = listing.metadata_locations.get(table.name)
-                measured = table.health.metrics.metadata_location if table.health is not None else ""
-                if left and location and measured and location != measured:
-                    await self.look_at(await self.inspection(table.name))
-                    left -= 1
+                location, report = listing.metadata_locations.get(table.name), table.health
+                if report is not None and location and report.metrics.metadata_location not in ("", location):
+                    moved.append((report.measure_time, table.name))
             if len(tables) < _PAGE:
-                return
+                break
             after = tables[-1].name
+        for _, name in nsmallest(_LOOKED_FOR, moved):
+            await self.look_at(await self.inspection(name))
 
     # -- loads
 

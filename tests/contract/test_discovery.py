@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from control_plane.domain.catalog import TableState
 from control_plane.domain.identifiers import ObservationId, TableName
@@ -58,8 +59,13 @@ async def test_tables_that_were_not_seen_since_are_found(scene: Scene) -> None:
     await scene.store.tables.seen([gone, old, young])
     await lose(scene.store, gone.name)
 
-    assert await scene.store.tables.unseen(LAKE, since=now - 1.5 * MINUTE, limit=5) == [old.name]
-    assert await scene.store.tables.unseen(LAKE, since=now, limit=1) == [old.name]
+    async def unseen(since: datetime, limit: int, after: TableName | None = None) -> Sequence[TableName]:
+        return await scene.store.tables.unseen(LAKE, since=since, after=after, limit=limit)
+
+    assert await unseen(now - 1.5 * MINUTE, 5) == [old.name]
+    assert await unseen(now, 1) == [old.name]
+    assert await unseen(now, 5, after=old.name) == [young.name]
+    assert not await unseen(now, 5, after=young.name)
 
 
 async def test_a_load_alone_takes_no_table_nor_does_one_after_a_single_listing(scene: Scene) -> None:

@@ -23,6 +23,7 @@ from control_plane.domain.observation import (
     TableNames,
 )
 from control_plane.ports.records import Store
+from control_plane.services import sightings
 from control_plane.store.memory import MemoryStore
 from tests.support import factories
 from tests.support.clock import ManualClock
@@ -280,6 +281,43 @@ async def test_what_writers_changed_is_inspected_again_where_listings_tell(repli
     moved = {table.name: table.metadata_location for table in tables} | {tables[0].name: "file:///moved.json"}
     await listing(replica, names(*tables, metadata_locations=moved))
     assert [one.request.table for one in await wanted(replica, INSPECT)] == [tables[0].name]
+
+
+async def test_tables_that_can_never_be_loaded_hide_no_other_that_is_gone(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sightings, "_LOOKED_FOR", 2)
+    await replica.register(tables=5, catalog=False)
+    await listing(replica, names())
+    asked = []
+    for _ in range(3):
+        await listing(replica, names())
+        looks = await wanted(replica, LOAD)
+        asked.append({look.request.table.name for look in looks if look.request.table})
+        for look in looks:
+            await replica.answer(look, ObservationError("INVALID", "its metadata is broken"))
+    assert asked == [{"t0", "t1"}, {"t2", "t3"}, {"t4", "t0"}]
+
+
+async def test_tables_that_change_all_the_time_keep_no_other_from_being_inspected(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sightings, "_LOOKED_FOR", 2)
+    tables = {table.name: table for table in await replica.register(tables=3, catalog=False)}
+    for table in tables.values():
+        metrics = HealthMetrics(metadata_location="old")
+        report = replace(factories.health_report(), metrics=metrics, measure_time=replica.clock.now())
+        await replica.store.tables.save_report(table.name, table.uuid, report)
+    asked = []
+    for number in range(2):
+        await listing(replica, names(*tables, metadata_locations=dict.fromkeys(tables, f"v{number}")))
+        looks = await wanted(replica, INSPECT)
+        asked.append([name.name for look in looks if (name := look.request.table)])
+        for look in looks:
+            assert look.request.table is not None
+            metrics = HealthMetrics(metadata_location=f"v{number}", snapshot_count=Metric.exact(1))
+            await replica.answer(look, Measurements(loaded(tables[look.request.table]), metrics))
+    assert set(asked[0] + asked[1]) == {"t0", "t1", "t2"}
 
 
 # -- a catalog that moved

@@ -151,6 +151,7 @@ SCHEDULES: list[tuple[str, dict[str, Any], str, str]] = [
     ("an integer interval", {"interval": 6}, "interval", "ISO 8601 duration such as PT6H or P7D"),
     ("an interval in months", {"interval": "P1M"}, "interval", "years or months"),
     ("an interval of nothing", {"interval": "PT0S"}, "interval", "not longer than zero"),
+    ("an interval of an instant", {"interval": "PT0.001S"}, "interval", "at least a second"),
     ("no duration", {"interval": "6h"}, "interval", "is no duration"),
     ("a cron of four fields", {"cronExpression": "0 2 * *"}, "cronExpression", "has 4 fields"),
     ("a cron of a 61st minute", {"cronExpression": "61 2 * * *"}, "cronExpression", "minute"),
@@ -158,6 +159,8 @@ SCHEDULES: list[tuple[str, dict[str, Any], str, str]] = [
     ("a cron that is no text", {"cronExpression": 5}, "cronExpression", "must be a text"),
     ("a zone that is none", {"interval": "PT1H", "timeZone": "Mars/Base"}, "timeZone", "IANA"),
     ("a zone by path", {"interval": "PT1H", "timeZone": "../../etc/passwd"}, "timeZone", "IANA"),
+    ("what the machine is set to", {"interval": "PT1H", "timeZone": "localtime"}, "timeZone", "IANA"),
+    ("a zone with leap seconds", {"interval": "PT1H", "timeZone": "right/UTC"}, "timeZone", "IANA"),
     ("an abbreviation", {"interval": "PT1H", "timeZone": "CEST"}, "timeZone", "IANA"),
     ("an empty zone", {"interval": "PT1H", "timeZone": ""}, "timeZone", "must not be empty"),
     ("a window without an end", {"interval": "PT1H", "windowStart": "22:00"}, "windowEnd", "beside windowStart"),
@@ -272,6 +275,12 @@ def test_a_critical_pipeline_says_how_late_is_too_late() -> None:
     assert list(refuse({"triggerConditions": {"criticalPipeline": True}})) == [
         "triggerConditions.criticalPipelineMaxDelayMinutes"
     ]
+    critical = {"perOperation": {"EXPIRE_SNAPSHOTS": {"criticalPipeline": True}}}
+    assert list(refuse({"triggerConditions": critical})) == [
+        "triggerConditions.perOperation.EXPIRE_SNAPSHOTS.criticalPipelineMaxDelayMinutes"
+    ]
+    # What an operation does not say for itself it takes from the shared conditions.
+    accept({"triggerConditions": critical | {"criticalPipelineMaxDelayMinutes": 60}})
 
 
 @pytest.mark.parametrize("field", ["perOperation", "perOperationMinIntervalMinutes"])

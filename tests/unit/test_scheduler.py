@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
 from control_plane.domain.floors import Floors
 from control_plane.domain.health import HealthMetrics, Metric, assess
-from control_plane.domain.identifiers import CatalogName, OperationType
+from control_plane.domain.identifiers import CatalogName, OperationType, PolicyName
 from control_plane.domain.observation import ObservationError, ObservationKind
 from control_plane.domain.operation import OperationState
+from control_plane.domain.policy import Policy
 from control_plane.domain.scheduling import DecisionReason, PolicyMode, SlotFacts, SlotVerdict
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Judgement, decide
@@ -359,6 +360,28 @@ async def test_all_slots_that_came_due_before_their_policy_changed_are_recorded(
     )
 
 
+async def test_a_generation_that_many_tables_are_left_by_is_read_once(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = replica.policy(**EVERY_MINUTE)
+    await replica.register(policy, tables=3)
+    await replica.work()
+    replica.clock.advance(10 * MINUTE)
+    await replica.change(policy, priority=7, **EVERY_MINUTE)
+    read: list[int] = []
+    generation = replica.store.policies.generation
+
+    async def counted(name: PolicyName, number: int) -> Policy:
+        read.append(number)
+        return await generation(name, number)
+
+    monkeypatch.setattr(replica.store.policies, "generation", counted)
+    await replica.work()
+
+    assert [(one.reason, one.slots) for one in await replica.decisions()] == [(DecisionReason.POLICY_CHANGED, 10)] * 3
+    assert read == [policy.generation]
+
+
 async def test_a_policy_that_is_deleted_leaves_no_target(replica: Replica) -> None:
     policy = replica.policy(**EVERY_MINUTE)
     (table,) = await replica.register(policy)
@@ -497,6 +520,23 @@ async def test_an_explanation_knows_that_the_budget_of_the_hour_is_spent(replica
     assert await answers() == {(True, DecisionReason.NO_CONDITIONS)}
     await replica.pass_time(MINUTE)
     assert await answers() == {(False, DecisionReason.OVERLAP), (False, DecisionReason.BUDGET)}
+
+
+async def test_an_explanation_shows_no_slot_of_a_policy_that_was_deleted_and_created_anew(replica: Replica) -> None:
+    policy = replica.policy(**_hourly())
+    (table,) = await replica.register(policy)
+    await replica.work()
+    governing = GoverningPolicies(replica.store, replica.clock)
+    explaining = ExplainingService(replica.store, governing, rules=replica.rules, floors=Floors())
+
+    async def next_slots() -> list[datetime | None]:
+        return [one.explanation.next_slot for one in await explaining.explain(table.name) if one.explanation]
+
+    assert await next_slots() == [at(13)]
+    replica.clock.advance(MINUTE)
+    await replica.store.policies.delete(policy.name, etag=None)
+    await replica.store.policies.create(replica.policy(**EVERY_MINUTE))
+    assert await next_slots() == [None], "the table is not matched with it yet"
 
 
 async def test_what_is_triggered_by_hand_counts_against_the_budget_and_is_not_refused(replica: Replica) -> None:

@@ -44,14 +44,16 @@ class MemoryTables:
             found = (t.name for t in state.tables if not t.uuid and t.state is TableState.PRESENT)
             return sorted(name for name in found if after is None or name > after)[:limit]
 
-    async def unseen(self, catalog: CatalogName, *, since: datetime, limit: int) -> Sequence[TableName]:
+    async def unseen(
+        self, catalog: CatalogName, *, since: datetime, after: TableName | None, limit: int
+    ) -> Sequence[TableName]:
         async with self._memory.step() as state:
-            found = [
-                table
+            found = (
+                table.name
                 for table in state.tables
                 if table.name.catalog == catalog and table.state is TableState.PRESENT and table.last_seen_time < since
-            ]
-            return [table.name for table in sorted(found, key=lambda table: (table.last_seen_time, table.name))[:limit]]
+            )
+            return sorted(name for name in found if after is None or name > after)[:limit]
 
     async def get(self, name: TableName) -> Table:
         async with self._memory.step() as state:

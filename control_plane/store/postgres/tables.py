@@ -98,7 +98,8 @@ ORDER BY catalog, namespace, name LIMIT $1
 _UNSEEN: Final = """
 SELECT catalog, namespace, name FROM tables
 WHERE catalog = $1 AND state = 'PRESENT' AND last_seen_time < $2
-ORDER BY last_seen_time, namespace, name LIMIT $3
+  AND ($4::text[] IS NULL OR (namespace, name) > ($4, $5))
+ORDER BY namespace, name LIMIT $3
 """
 _FIND: Final = """
 SELECT id FROM tables
@@ -157,8 +158,11 @@ class PostgresTables:
         begin = _name(after) if after is not None else (None, None, None)
         return [_table_name(row) for row in await self._database.fetch(_UNLOADED, limit, *begin)]
 
-    async def unseen(self, catalog: CatalogName, *, since: datetime, limit: int) -> Sequence[TableName]:
-        return [_table_name(row) for row in await self._database.fetch(_UNSEEN, catalog, since, limit)]
+    async def unseen(
+        self, catalog: CatalogName, *, since: datetime, after: TableName | None, limit: int
+    ) -> Sequence[TableName]:
+        begin = (list(after.namespace), after.name) if after is not None else (None, None)
+        return [_table_name(row) for row in await self._database.fetch(_UNSEEN, catalog, since, limit, *begin)]
 
     async def get(self, name: TableName) -> Table:
         table = await self._get(name)

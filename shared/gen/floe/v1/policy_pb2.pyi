@@ -252,7 +252,7 @@ class ScheduleConfig(_message.Message):
     `?` is read as `*`. In a daylight-saving gap a time of day fires at the first instant that exists, in a fold once.
     """
     interval: _builtins.str
-    """An ISO 8601 duration such as `PT6H`, above zero: from the end of one operation to the next slot. A bare number is
+    """An ISO 8601 duration such as `PT6H`, a second at least: from the end of one operation to the next slot. A bare number is
     refused, since it has no unit.
     """
     time_zone: _builtins.str
