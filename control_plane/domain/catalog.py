@@ -39,11 +39,17 @@ class Catalog:
     """When the last complete listing began; a table that was seen later need not be in it."""
     earlier_list_begin_time: datetime | None = None
     """When the complete one before it began."""
+    move_time: datetime | None = None
+    """When its URI or warehouse changed last."""
 
     @property
     def is_moving(self) -> bool:
-        """Whether its URI or warehouse changed and no complete listing has begun since: nothing is scheduled in it."""
+        """Whether its URI or warehouse changed and no complete listing has begun since."""
         return self.generation > 1 and self.list_begin_time is None
+
+    def has_lost(self, table: Table) -> bool:
+        """Whether nobody knows yet if the table is where the catalog is now: nothing is scheduled on it."""
+        return self.is_moving and (self.move_time is None or table.last_seen_time <= self.move_time)
 
 
 class TableState(StrEnum):

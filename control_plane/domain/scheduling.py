@@ -136,6 +136,8 @@ class Target:
     """Since when it is wanted and the budget of its policy holds it, over all its slots, until one of them runs."""
     place: datetime | None = None
     """Its virtual deadline while it waits for the budget of its policy: the earliest goes first."""
+    unmeasured_since: datetime | None = None
+    """Since when its slot waits for a health report, and for nothing that is asked before."""
 
 
 TargetKey = tuple[CatalogName, str, OperationType, PolicyMode]
@@ -152,7 +154,7 @@ class SlotFacts:
     open_operation: OperationId | None = None
     """The operation of this table and type that is not finished; of several the oldest."""
     catalog_moved: bool = False
-    """The catalog is elsewhere now, and nobody knows yet what is there."""
+    """The catalog is elsewhere now, and nobody knows yet whether the table is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from control_plane.domain.catalog import TableState
 from control_plane.domain.charges import BudgetState, budget_step
 from control_plane.domain.debt import place_of
 from control_plane.domain.identifiers import OperationId
-from control_plane.domain.outcomes import back_off_end, back_off_hold, throttle_hold
+from control_plane.domain.outcomes import back_off_hold, throttle_hold
 from control_plane.domain.policy import Policy
 from control_plane.domain.schedule import next_slot
 from control_plane.domain.scheduling import DecisionReason, PolicyMode, SlotFacts, SlotVerdict, Step, Target
@@ -30,8 +30,6 @@ class Finding:
     operation: OperationId | None = None
     wants_inspection: bool = False
     forced: bool = False
-    held_until: datetime | None = None
-    """When the back-off and the minimum interval were over, if there were any."""
     place: datetime | None = None
     """In the queue, of what is wanted now: whether it runs or waits for its policy's budget."""
 
@@ -55,7 +53,7 @@ def checks(
         now=now,
         health_max_age=rules.health_max_age,
     )
-    yield _conditions(facts, evaluation, rules)
+    yield _conditions(evaluation)
     if not evaluation.runs:
         return
     if not evaluation.forced:
@@ -123,7 +121,10 @@ def _overlap(facts: SlotFacts) -> Finding:
 def _catalog(facts: SlotFacts) -> Finding:
     if not facts.catalog_moved:
         return Finding()
-    text = f"catalog {facts.target.catalog} was moved and has not been listed completely since"
+    text = (
+        f"catalog {facts.target.catalog} was moved; it was not listed completely since, and nobody saw this table in "
+        "its new place"
+    )
     return Finding(
         verdict=SlotVerdict.DEFERRED,
         reason=DecisionReason.CATALOG_MOVED,
@@ -147,8 +148,7 @@ def _back_off(facts: SlotFacts, now: datetime, rules: SchedulingRules) -> Findin
     )
 
 
-def _conditions(facts: SlotFacts, evaluation: Evaluation, rules: SchedulingRules) -> Finding:
-    ends = [end for end in (back_off_end(facts.outcomes, rules=rules), evaluation.held_until) if end is not None]
+def _conditions(evaluation: Evaluation) -> Finding:
     waits = evaluation.reason in (DecisionReason.MIN_INTERVAL, DecisionReason.NO_HEALTH)
     verdict = None if evaluation.runs else SlotVerdict.DEFERRED if waits else SlotVerdict.SKIPPED
     return Finding(
@@ -158,7 +158,6 @@ def _conditions(facts: SlotFacts, evaluation: Evaluation, rules: SchedulingRules
         steps=evaluation.steps,
         next_eligible=evaluation.next_eligible,
         wants_inspection=evaluation.wants_inspection,
-        held_until=max(ends, default=None),
     )
 
 

@@ -108,16 +108,19 @@ def decide(
     clerk = Clerk(facts, schedule, now, term)
     slot, earlier = _backlog(clerk, finding, rules)
     deferred = target.deferred and slot == target.slot
-    finding = _in_time(schedule, slot, finding, now, rules, deferred=deferred)
+    target = _measured(target, finding, now, deferred=deferred)
+    finding = _in_time(schedule, slot, finding, now, rules, deferred=deferred, unmeasured_since=target.unmeasured_since)
     active = target.mode is PolicyMode.ACTIVE
     fires = finding.verdict is SlotVerdict.FIRED and active
     target = _in_queue(target, finding, now)
     if finding.verdict is SlotVerdict.DEFERRED:
-        after = replace(target, slot=slot, due=_look_again(schedule, slot, finding, now, rules), deferred=True)
+        after = replace(target, slot=slot, due=_look_again(schedule, slot, finding, target, rules), deferred=True)
     elif fires and schedule.interval is not None:
         after = replace(target, slot=None, due=None, deferred=False, awaiting=operation)
     else:
         after = _at(target, _following(schedule, target, slot, finding, now))
+    if finding.verdict is not SlotVerdict.DEFERRED:
+        after = replace(after, unmeasured_since=None)
     decision = clerk.decision(slot, finding, operation=operation if fires else finding.operation)
     opened = window(schedule, slot)
     ends = opened.end if opened is not None and schedule.at_window_end is AtWindowEnd.CANCEL else None
@@ -204,6 +207,7 @@ def _in_time(
     rules: SchedulingRules,
     *,
     deferred: bool,
+    unmeasured_since: datetime | None,
 ) -> Finding:
     """The finding, unless the time of the slot is over: nothing waits longer, and nothing fires after its window."""
     opened = window(schedule, slot)
@@ -220,28 +224,28 @@ def _in_time(
         )
     if finding.verdict is not SlotVerdict.DEFERRED:
         return finding
-    waited = finding.reason is DecisionReason.NO_HEALTH and deferred and _health_deadline(slot, finding, rules) <= now
+    waited = unmeasured_since is not None and unmeasured_since + rules.health_wait <= now
     if slot_end(schedule, slot=slot) > now and not waited:
         return finding
     return replace(finding, verdict=SlotVerdict.SKIPPED)
 
 
-def _health_deadline(slot: datetime, finding: Finding, rules: SchedulingRules) -> datetime:
-    """Until when a slot waits for a report: from when nothing else held it back."""
-    began = slot if finding.held_until is None else max(slot, finding.held_until)
-    return began + rules.health_wait
+def _measured(target: Target, finding: Finding, now: datetime, *, deferred: bool) -> Target:
+    """Since when it waits for a health report: from when nothing else held its slot back."""
+    if finding.reason is not DecisionReason.NO_HEALTH:
+        return replace(target, unmeasured_since=None)
+    return target if deferred and target.unmeasured_since is not None else replace(target, unmeasured_since=now)
 
 
 def _look_again(
-    schedule: ScheduleConfig, slot: datetime, finding: Finding, now: datetime, rules: SchedulingRules
+    schedule: ScheduleConfig, slot: datetime, finding: Finding, target: Target, rules: SchedulingRules
 ) -> datetime:
     """When a slot that waits is looked at again, at the latest."""
     instants = [slot_end(schedule, slot=slot)]
     if finding.next_eligible is not None:
         instants.append(finding.next_eligible)
-    if finding.reason is DecisionReason.NO_HEALTH:
-        deadline = _health_deadline(slot, finding, rules)
-        instants.append(deadline if deadline > now else now + rules.health_wait)
+    if target.unmeasured_since is not None:
+        instants.append(target.unmeasured_since + rules.health_wait)
     return min(instants)
 
 
@@ -261,7 +265,16 @@ def _in_queue(target: Target, finding: Finding, now: datetime) -> Target:
 
 def _withdrawn(facts: SlotFacts, now: datetime, term: int) -> Judgement:
     """The policy has no schedule for it any more."""
-    target = replace(facts.target, slot=None, due=None, deferred=False, awaiting=None, waiting_since=None, place=None)
+    target = replace(
+        facts.target,
+        slot=None,
+        due=None,
+        deferred=False,
+        awaiting=None,
+        waiting_since=None,
+        place=None,
+        unmeasured_since=None,
+    )
     slot = facts.target.slot
     if slot is None:
         return Judgement(target=target)

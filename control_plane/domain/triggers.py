@@ -28,8 +28,6 @@ class Evaluation:
     critical_deadline: datetime | None = None
     """When it is forced at the latest, if it is critical."""
     next_eligible: datetime | None = None
-    held_until: datetime | None = None
-    """When the minimum interval is or was over, if there is one."""
     wants_inspection: bool = False
     """Waits for a health report that is newer than what there is."""
 
@@ -100,7 +98,6 @@ def evaluate(
             steps=steps,
             critical_deadline=deadline,
             next_eligible=deadline,
-            held_until=min_interval_end(gate, outcomes),
             wants_inspection=True,
         )
     found = list(_conditions(gate, report, now))

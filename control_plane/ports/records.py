@@ -94,8 +94,8 @@ class CatalogStore(Protocol):
 
     async def record_listing(self, name: CatalogName, *, error: str, began: datetime | None = None) -> Catalog | None:
         """When and how the last listing ended; an error leaves the times of the last good ones. `began`: it is complete
-        and began then; the first of them after the catalog moved makes its deferred targets due. None if the catalog
-        is gone.
+        and began then. After the catalog moved the first of them makes its deferred targets due, any other listing
+        those whose tables were seen since. None if the catalog is gone.
         """
 
 

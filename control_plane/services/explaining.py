@@ -76,7 +76,7 @@ class ExplainingService:
         governance = await self._governing.latest()
         facts = {(one.target.type, one.target.mode): one for one in await self._store.scheduling.facts(name)}
         outcomes = await self._store.scheduling.outcomes(key)
-        moved = (await self._store.catalogs.get(name.catalog)).is_moving
+        lost = (await self._store.catalogs.get(name.catalog)).has_lost(table)
         now = await self._store.now()
         asked = types or tuple(OperationType)
         resolved = {mode: governance.index.resolve_all(table.name, mode) for mode in PolicyMode}
@@ -93,7 +93,7 @@ class ExplainingService:
                 if resolution.winner is not None:
                     one = facts.get((kind, mode))
                     one = _facts(table, key, explained, resolution.winner, one, outcomes, now)
-                    one = replace(one, catalog_moved=moved)
+                    one = replace(one, catalog_moved=lost)
                     budget = BudgetState(
                         this_hour=spent.get(resolution.winner.name, NOTHING_SPENT),
                         estimate=estimate(kind, table.health, one.outcomes),

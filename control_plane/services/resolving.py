@@ -158,7 +158,9 @@ class ResolvingService:
         decision = Clerk(SlotFacts(target, table), schedule, now, term.number).decision(
             target.slot, finding, last_slot=last if count > 1 else None, slots=count
         )
-        return Settled(replace(target, slot=None, due=None, deferred=False, place=None), (decision,))
+        return Settled(
+            replace(target, slot=None, due=None, deferred=False, place=None, unmeasured_since=None), (decision,)
+        )
 
     async def _schedule_of(self, target: Target, read: dict[_Generation, Policy | None]) -> ScheduleConfig | None:
         """The schedule that the target stood under; each generation is `read` once. None: it is not known any more."""

@@ -101,8 +101,10 @@ class Sightings:
         self._store.hints.give("targets")
         if catalog is None or not isinstance(answer, TableNames):
             return
-        if began is not None and catalog.earlier_list_begin_time is not None:
-            for table in await self._unseen(name, since=catalog.earlier_list_begin_time):
+        # In a catalog that moved, what listings cannot name is let go by a load.
+        since = catalog.move_time if catalog.is_moving else catalog.earlier_list_begin_time if began else None
+        if since is not None:
+            for table in await self._unseen(name, since=since):
                 await self.look_at(ObservationRequest(ObservationKind.LOAD_TABLE, name, table=table))
         if answer.metadata_locations:
             await self._inspect_moved(name, answer)

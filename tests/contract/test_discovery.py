@@ -131,8 +131,8 @@ async def looks(scene: Scene, answered: ObservationKind, under_way: ObservationK
 
 async def test_a_catalog_that_moves_forgets_its_listings_and_holds_its_targets_until_the_next(scene: Scene) -> None:
     leader = await Leader.elected(scene)
-    store, table = scene.store, factories.table()
-    now = await store.now()
+    store, now = scene.store, await scene.store.now()
+    table = factories.table(last_seen_time=now)
     await leader.resolve(table, target(table, due=now, deferred=True))
     await store.catalogs.record_listing(LAKE, error="", began=now)
     answered, under_way = await looks(scene, ObservationKind.LIST_TABLES, ObservationKind.LOAD_TABLE)
@@ -158,6 +158,30 @@ async def test_a_catalog_that_moves_forgets_its_listings_and_holds_its_targets_u
     listed = await store.catalogs.record_listing(LAKE, error="", began=now)
     assert listed is not None and not listed.is_moving
     assert [one.catalog_moved for one in await leader.due()] == [False]
+
+
+async def test_a_table_that_was_seen_after_its_catalog_moved_is_let_go_by_the_next_listing(scene: Scene) -> None:
+    leader = await Leader.elected(scene)
+    store = scene.store
+    before = await store.now() - MINUTE
+    named, hidden = (
+        factories.table(replace(EVENTS, name=name), first_seen_time=before, last_seen_time=before) for name in "ab"
+    )
+    for table in (named, hidden):
+        await leader.resolve(table, target(table, due=before + timedelta(days=1), deferred=True))
+    catalog = await store.catalogs.get(LAKE)
+    moved = await store.catalogs.update(replace(catalog, uri="u", generation=2), revision=None, unused=True)
+    assert moved.move_time is not None and moved.move_time > before
+    await store.tables.seen([replace(named, last_seen_time=moved.move_time + MINUTE)])
+    assert not await leader.due()
+
+    await store.catalogs.record_listing(LAKE, error="some namespaces could not be listed")
+
+    assert [(one.table.name, one.catalog_moved) for one in await leader.due()] == [(named.name, False)]
+    assert [one.catalog_moved for one in await store.scheduling.facts(hidden.name)] == [True]
+    again = await store.catalogs.get(LAKE)
+    described = await store.catalogs.update(replace(again, description="x"), revision=None, unused=False)
+    assert described.move_time == moved.move_time
 
 
 async def test_targets_that_become_due_at_one_instant_are_read_page_by_page(scene: Scene) -> None:

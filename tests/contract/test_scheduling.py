@@ -256,7 +256,10 @@ async def test_a_target_keeps_its_place_in_the_queue(leader: Leader) -> None:
     (table,) = await _queue(leader, 3)
     (facts,) = await leader.scene.store.scheduling.facts(table.name)
     assert facts.target.place is not None and facts.target.waiting_since is not None
-    moved = replace(facts.target, place=facts.target.place - HOUR, waiting_since=facts.target.waiting_since - HOUR)
+    earlier = facts.target.waiting_since - HOUR
+    moved = replace(
+        facts.target, place=facts.target.place - HOUR, waiting_since=earlier, unmeasured_since=earlier - HOUR
+    )
     await leader.settle(Settled(moved))
     (facts,) = await leader.scene.store.scheduling.facts(table.name)
     assert facts.target == moved

@@ -53,6 +53,8 @@ class Case:
     awaiting: OperationId | None = None
     waiting_since: datetime | None = None
     place: datetime | None = None
+    unmeasured_since: datetime | None = None
+    catalog_moved: bool = False
     open_operation: OperationId | None = None
     outcomes: Outcomes = NO_OUTCOMES
     health: HealthReport | None = field(default_factory=report)
@@ -95,6 +97,7 @@ class Case:
             awaiting=self.awaiting,
             waiting_since=self.waiting_since,
             place=self.place,
+            unmeasured_since=self.unmeasured_since,
         )
         table = Table(
             TableName(CatalogName("lake"), ("sales",), "events"),
@@ -106,7 +109,7 @@ class Case:
             state=self.state,
             health=self.health,
         )
-        return SlotFacts(target, table, self.outcomes, self.open_operation)
+        return SlotFacts(target, table, self.outcomes, self.open_operation, catalog_moved=self.catalog_moved)
 
     def decided(self) -> Judgement:
         return decide(
@@ -127,6 +130,7 @@ class Case:
             awaiting=after.awaiting,
             waiting_since=after.waiting_since,
             place=after.place,
+            unmeasured_since=after.unmeasured_since,
             now=now,
         )
         return replace(moved, **changes)

@@ -345,7 +345,7 @@ async def test_nothing_is_scheduled_in_a_catalog_that_moved_until_it_was_listed_
     assert "lake was moved" in waiting.text
     assert not await replica.operations()
 
-    await listing(replica, names(table, complete=False))
+    await listing(replica, names(complete=False))
     await replica.work()
     assert not await replica.operations(), "some namespaces could not be listed"
 
@@ -354,6 +354,33 @@ async def test_nothing_is_scheduled_in_a_catalog_that_moved_until_it_was_listed_
     (fired,) = await replica.decisions()
     assert (fired.verdict, fired.slot) == ("FIRED", waiting.slot)
     assert len(await replica.operations()) == 1
+
+
+async def test_a_namespace_that_nobody_may_list_holds_no_other_table_of_a_catalog_that_moved(replica: Replica) -> None:
+    named, hidden = await replica.register(replica.policy(**HOURLY), tables=2, catalog=False)
+    await replica.pass_time(MINUTE)
+    await move(replica)
+    await replica.pass_time(59 * MINUTE, every=MINUTE)
+    assert [one.reason for one in await replica.decisions()] == ["catalog_moved"] * 2
+
+    await listing(replica, names(named, complete=False))
+    await replica.work()
+    assert [one.table for one in await replica.operations()] == [named.name]
+
+    (look,) = await wanted(replica, LOAD)
+    assert look.request.table == hidden.name, "what no listing names is looked for"
+    await replica.answer(look, NOT_FOUND)
+    await listing(replica, names(named, complete=False))
+    await replica.work()
+    assert [one.verdict for one in await replica.decisions(table=hidden.name)] == ["DEFERRED"]
+    assert await state(replica, hidden) is TableState.PRESENT
+
+    (look,) = await wanted(replica, LOAD)
+    await replica.answer(look, loaded(hidden))
+    await listing(replica, names(named, complete=False))
+    await replica.work()
+    assert [one.table for one in await replica.operations()] == [named.name, hidden.name]
+    assert not await wanted(replica, LOAD)
 
 
 async def test_a_slot_whose_catalog_was_not_listed_in_its_time_says_so(replica: Replica) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from control_plane.domain.identifiers import CatalogName
+from control_plane.domain.catalog import Catalog
 from control_plane.domain.operation import Operation
 from control_plane.domain.scheduling import NO_OUTCOMES, PolicyMode
 from control_plane.store.feedback import charge_after, outcomes_after, slot_comes_again
@@ -14,10 +14,11 @@ from control_plane.store.memory.state import State
 from control_plane.store.memory.tables import table_key
 
 
-def wake_deferred(state: State, catalog: CatalogName, *, now: datetime) -> None:
-    """What was put off in the catalog is due."""
+def wake_deferred(state: State, catalog: Catalog, *, now: datetime) -> None:
+    """What was put off in the catalog is due, for all tables that it has not lost."""
+    tables = {table_key(table): table for table in state.tables}
     for identity, target in list(state.targets.items()):
-        if target.catalog == catalog and target.deferred:
+        if target.catalog == catalog.name and target.deferred and not catalog.has_lost(tables[identity[:2]]):
             state.targets[identity] = replace(target, due=now)
 
 

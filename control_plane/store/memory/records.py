@@ -141,6 +141,7 @@ class MemoryCatalogs:
                 last_list_error="" if moved else current.last_list_error,
                 list_begin_time=None if moved else current.list_begin_time,
                 earlier_list_begin_time=None if moved else current.earlier_list_begin_time,
+                move_time=self._memory.now() if moved else current.move_time,
             )
             if moved:
                 end_looks(state, catalog.name, now=self._memory.now())
@@ -164,10 +165,11 @@ class MemoryCatalogs:
                 return None
             if not error:
                 catalog = replace(catalog, last_list_time=self._memory.now())
+            before = catalog
             if began is not None:
-                if catalog.is_moving:
-                    wake_deferred(state, name, now=self._memory.now())
                 catalog = replace(catalog, list_begin_time=began, earlier_list_begin_time=catalog.list_begin_time)
+            if before.is_moving:
+                wake_deferred(state, catalog, now=self._memory.now())
             state.catalogs[name] = replace(catalog, last_list_error=error)
             return state.catalogs[name]
 

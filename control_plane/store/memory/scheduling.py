@@ -268,7 +268,7 @@ def _facts(state: State, targets: Iterable[Target]) -> Sequence[SlotFacts]:
             tables[target.catalog, target.table_key],
             state.outcomes.get((target.table_key, target.type), NO_OUTCOMES),
             _open_operation(state, target.table_key, target.type),
-            catalog_moved=state.catalogs[target.catalog].is_moving,
+            catalog_moved=state.catalogs[target.catalog].has_lost(tables[target.catalog, target.table_key]),
         )
         for target in targets
     ]

@@ -27,6 +27,7 @@ _COLUMNS: Final = (
     "last_list_error",
     "list_begin_time",
     "earlier_list_begin_time",
+    "move_time",
 )
 _BESIDE: Final = frozenset(_COLUMNS)
 MOVING: Final = "(c.generation > 1 AND c.list_begin_time IS NULL)"
@@ -38,12 +39,13 @@ _NEXT_PAGE: Final = "SELECT * FROM catalogs WHERE name > $2 ORDER BY name LIMIT 
 _CREATE: Final = """
 WITH written AS (
     INSERT INTO catalogs (name, revision, generation, max_concurrent_operations, create_time, update_time,
-                          last_list_time, last_list_error, list_begin_time, earlier_list_begin_time, document)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb)
+                          last_list_time, last_list_error, list_begin_time, earlier_list_begin_time, move_time,
+                          document)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::jsonb)
     ON CONFLICT DO NOTHING
     RETURNING *
 ), capped AS (
-    INSERT INTO capacity (key, maximum) SELECT $12, $4 FROM written
+    INSERT INTO capacity (key, maximum) SELECT $13, $4 FROM written
     ON CONFLICT (key) DO UPDATE SET maximum = EXCLUDED.maximum
 )
 SELECT * FROM written
@@ -60,7 +62,8 @@ WITH written AS (
         last_list_time = CASE WHEN generation = $2 THEN last_list_time END,
         last_list_error = CASE WHEN generation = $2 THEN last_list_error ELSE '' END,
         list_begin_time = CASE WHEN generation = $2 THEN list_begin_time END,
-        earlier_list_begin_time = CASE WHEN generation = $2 THEN earlier_list_begin_time END
+        earlier_list_begin_time = CASE WHEN generation = $2 THEN earlier_list_begin_time END,
+        move_time = CASE WHEN generation = $2 THEN move_time ELSE clock_timestamp() END
     WHERE name = $1
     RETURNING *
 ), capped AS (
@@ -85,13 +88,16 @@ FROM found WHERE v.id = found.id
 # Whoever keeps an answer locks it before the catalog: the first waits for them, the second must not.
 _END_LOOKS_BEFORE: Final = _END_LOOKS.format(locked="")
 _END_LOOKS_SINCE: Final = _END_LOOKS.format(locked="SKIP LOCKED")
-# The first complete listing after a move lets go the slots that waited for it.
+# After a move the first complete listing lets go all the slots that waited for it, any other those of the tables that
+# were seen.
 _RECORD_LISTING: Final = f"""
 WITH before AS MATERIALIZED (
-    SELECT name, {MOVING} AND $3::timestamptz IS NOT NULL AS arrives FROM catalogs c WHERE name = $1 FOR NO KEY UPDATE
+    SELECT name, {MOVING} AS moving, move_time FROM catalogs c WHERE name = $1 FOR NO KEY UPDATE
 ), waiting AS MATERIALIZED (
     SELECT t.catalog, t.fence_key, t.type, t.mode FROM before b JOIN targets t ON t.catalog = b.name
-    WHERE b.arrives AND t.deferred
+    WHERE b.moving AND t.deferred AND ($3::timestamptz IS NOT NULL OR EXISTS (
+        SELECT FROM tables k
+        WHERE k.catalog = t.catalog AND k.fence_key = t.fence_key AND k.last_seen_time > b.move_time))
     ORDER BY t.catalog, t.fence_key, t.type, t.mode FOR UPDATE OF t
 ), woken AS (
     UPDATE targets t SET due = clock_timestamp() FROM waiting w

@@ -80,7 +80,7 @@ WITH s AS MATERIALIZED (
         policy = EXCLUDED.policy, policy_generation = EXCLUDED.policy_generation,
         policy_create_time = EXCLUDED.policy_create_time, since = EXCLUDED.since, slot = EXCLUDED.slot,
         due = EXCLUDED.due, deferred = EXCLUDED.deferred, awaiting = EXCLUDED.awaiting,
-        waiting_since = EXCLUDED.waiting_since, place = EXCLUDED.place
+        waiting_since = EXCLUDED.waiting_since, place = EXCLUDED.place, unmeasured_since = EXCLUDED.unmeasured_since
     WHERE (t.policy, t.policy_generation, t.policy_create_time)
           <> (EXCLUDED.policy, EXCLUDED.policy_generation, EXCLUDED.policy_create_time)
 )

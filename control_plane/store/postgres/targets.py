@@ -33,6 +33,7 @@ COLUMNS: Final = (
     "awaiting",
     "waiting_since",
     "place",
+    "unmeasured_since",
 )
 # What `targets_json` makes, as rows of the table: encoding arrays costs the loop more.
 GIVEN: Final = "json_populate_recordset(NULL::targets, $1::json)"
@@ -40,7 +41,8 @@ GIVEN: Final = "json_populate_recordset(NULL::targets, $1::json)"
 # Each part is found by its key, whatever the planner thinks of their number: OFFSET 0 and LIMIT keep it from joining
 # whole tables.
 _FACTS: Final = f"""
-SELECT g.*, k.*, o.id AS open_operation, c.moved, t.*
+SELECT g.*, k.*, o.id AS open_operation, t.*,
+       c.moving AND (c.move_time IS NULL OR t.last_seen_time <= c.move_time) AS catalog_moved
 FROM {{targets}} g
 JOIN {{catalogs}} c ON c.name = g.catalog
 CROSS JOIN LATERAL (
@@ -59,7 +61,7 @@ LEFT JOIN LATERAL (
     ORDER BY o.create_time, o.id LIMIT 1
 ) o ON true
 """
-_CATALOGS: Final = f"(SELECT c.name, {MOVING} AS moved FROM catalogs c)"
+_CATALOGS: Final = f"(SELECT c.name, c.move_time, {MOVING} AS moving FROM catalogs c)"
 # The clock is read once, by a subquery: a volatile function in the condition could not be looked up in the index, and
 # every target would be read. A catalog that is being deleted is left alone, with its targets. Catalogs are looked up
 # one by one, so that a pass with nothing due reads none.
@@ -70,7 +72,8 @@ WITH found AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT l.* FROM (SELECT DISTINCT catalog FROM found) f
     CROSS JOIN LATERAL (
-        SELECT c.name, {MOVING} AS moved FROM catalogs c WHERE c.name = f.catalog OFFSET 0 FOR KEY SHARE SKIP LOCKED
+        SELECT c.name, c.move_time, {MOVING} AS moving FROM catalogs c WHERE c.name = f.catalog OFFSET 0
+        FOR KEY SHARE SKIP LOCKED
     ) l
 )
 {_FACTS.format(targets="found", catalogs="held")}
@@ -106,7 +109,7 @@ WITH s AS MATERIALIZED (
 UPDATE targets t SET
     policy = s.policy, policy_generation = s.policy_generation, policy_create_time = s.policy_create_time,
     since = s.since, slot = s.slot, deferred = s.deferred, awaiting = s.awaiting,
-    waiting_since = s.waiting_since, place = s.place,
+    waiting_since = s.waiting_since, place = s.place, unmeasured_since = s.unmeasured_since,
     due = CASE WHEN s.awaiting IS NULL OR s.awaiting IN (SELECT id FROM unfinished) THEN s.due
                ELSE least(s.due, clock_timestamp() + interval '1 second') END
 FROM s
@@ -216,6 +219,7 @@ def targets_json(targets: Iterable[Target]) -> str:
             "awaiting": t.awaiting,
             "waiting_since": t.waiting_since,
             "place": t.place,
+            "unmeasured_since": t.unmeasured_since,
         }
         for t in targets
     ]
@@ -238,6 +242,7 @@ def target_of(row: asyncpg.Record) -> Target:
         OperationId(row["awaiting"]) if row["awaiting"] is not None else None,
         row["waiting_since"],
         row["place"],
+        row["unmeasured_since"],
     )
 
 
@@ -256,7 +261,7 @@ def _facts(rows: Sequence[asyncpg.Record]) -> Sequence[SlotFacts]:
                 tables[key],
                 _outcomes(row),
                 OperationId(operation) if operation is not None else None,
-                catalog_moved=row["moved"],
+                catalog_moved=row["catalog_moved"],
             )
         )
     return facts
