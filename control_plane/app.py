@@ -42,6 +42,7 @@ from control_plane.services.governing import GoverningPolicies
 from control_plane.services.leadership import Leadership
 from control_plane.services.observing import ObservingService
 from control_plane.services.operations import OperationsService
+from control_plane.services.planning import PlanningService
 from control_plane.services.policies import PolicyService
 from control_plane.services.policy_sets import PolicySetService
 from control_plane.services.previewing import PreviewingService
@@ -131,6 +132,8 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
     )
     tables = TableService(store, observing, sightings, inspect_within=config.observing.inspect_within)
     explaining = ExplainingService(store, governing, rules=config.scheduling_rules(), floors=floors)
+    triggering = TriggeringService(store, observing, explaining, floors=floors)
+    planning = PlanningService(store, observing, triggering, explaining, rules=config.scheduling_rules())
     dispatcher = Dispatcher(store, replica=replica.id, rules=rules)
     return Parts(
         public=PublicServicers(
@@ -142,7 +145,7 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
             ),
             catalogs=CatalogServicer(catalogs, once),
             tables=TableServicer(tables, explaining),
-            triggers=TriggerServicer(TriggeringService(store, observing, explaining, floors=floors), explaining, once),
+            triggers=TriggerServicer(triggering, planning, explaining, once),
             operations=OperationServicer(OperationsService(store, floors=floors), once),
             executors=ExecutorServicer(ExecutorService(store), once),
             system=SystemServicer(SystemService(store, replica), once),

@@ -215,6 +215,18 @@ class TooManyTables(DomainError):
         )
 
 
+class PlanChanged(DomainError):
+    """A trigger demanded a plan that does not hold any more; it starts nothing."""
+
+    def __init__(self, table: str, *, changed: Sequence[str]) -> None:
+        super().__init__(
+            f"the plan for {table} does not hold any more: {' and '.join(changed)} changed since it was made; "
+            "plan again (`floe plan`), look at it, and trigger with its hash",
+            table=table,
+            changed=", ".join(changed),
+        )
+
+
 class NotHandedOut(ValueError):
     """A defect: an operation of a type that no executor announces was to be handed out, or was lost by one."""
 

@@ -57,6 +57,7 @@ STATUS: Final[dict[type[DomainError], tuple[grpc.StatusCode, ErrorReason.ValueTy
     ),
     errors.SessionSuperseded: (_C.ABORTED, ErrorReason.ERROR_REASON_SESSION_SUPERSEDED),
     errors.StoreUnavailable: (_C.UNAVAILABLE, ErrorReason.ERROR_REASON_STORE_UNAVAILABLE),
+    errors.PlanChanged: (_C.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_PLAN_CHANGED),
     errors.TooManyTables: (_C.RESOURCE_EXHAUSTED, ErrorReason.ERROR_REASON_TOO_MANY_TABLES),
     errors.TooManyRequests: (_C.RESOURCE_EXHAUSTED, ErrorReason.ERROR_REASON_TOO_MANY_REQUESTS),
     errors.ObservationTimeout: (_C.DEADLINE_EXCEEDED, ErrorReason.ERROR_REASON_OBSERVATION_TIMEOUT),

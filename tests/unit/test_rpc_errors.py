@@ -40,6 +40,7 @@ EXAMPLES: list[DomainError] = [
     errors.SessionSuperseded("s"),
     errors.StoreUnavailable("gone"),
     errors.TooManyTables("lake.**", limit=10),
+    errors.PlanChanged("lake.sales.orders", changed=["the table's metadata file"]),
     errors.TooManyRequests(limit="2 calls at a time"),
     errors.ObservationTimeout("c", wanted="check the catalog"),
 ]
@@ -69,6 +70,7 @@ DOCUMENTED = {
     "SESSION_SUPERSEDED": {"session_id"},
     "TOO_MANY_REQUESTS": {"limit"},
     "TOO_MANY_TABLES": {"pattern", "limit"},
+    "PLAN_CHANGED": {"table", "changed"},
     "OBSERVATION_TIMEOUT": {"catalog"},
 }
 

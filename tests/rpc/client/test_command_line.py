@@ -503,6 +503,56 @@ async def test_a_span_of_time_that_is_none_is_refused_before_the_call(server: Sc
     assert not server.requests(STATS)
 
 
+async def test_a_plan_says_what_would_be_done_and_how_to_do_just_that(server: ScriptedServer) -> None:
+    compaction = trigger_pb2.PlannedOperation(
+        operation_type=operation_pb2.OPERATION_TYPE_REWRITE_DATA_FILES,
+        policy_name="tidy",
+        policy_generation=3,
+        input_files=100,
+        input_bytes=600 * 2**20,
+        output_files=2,
+        output_bytes=600 * 2**20,
+        duration_seconds=90,
+        duration_basis="from the last 4 of this type on this table, by the bytes that it rewrites",
+        risks=[trigger_pb2.PlanRisk(code="sampled", text="its figures are estimates")],
+        blockers=["paused: moving house"],
+        condition_text="would run: no conditions",
+    )
+    expiry = trigger_pb2.PlannedOperation(
+        operation_type=operation_pb2.OPERATION_TYPE_EXPIRE_SNAPSHOTS,
+        policy_name="tidy",
+        policy_generation=3,
+        expiring_snapshots=7,
+        retained_snapshots=0,
+        refusal="gc.enabled is false",
+    )
+    answer = trigger_pb2.PlanMaintenanceResponse(plan_hash="a.b.c", operations=[compaction, expiry])
+    server.script("TriggerService/PlanMaintenance", answer, answer)
+
+    shown = await run(server, "plan", "lake.sales.orders", "--policy", "tidy")
+    machine = await run(server, "plan", "lake.sales.orders", "-o", "json")
+
+    (asked, _) = server.requests("TriggerService/PlanMaintenance")
+    assert (asked.catalog, asked.namespace, asked.table, asked.policy_name) == ("lake", "sales", "orders", "tidy")
+    assert shown.code == 0
+    for line in ("100 files, 600.0 MiB", "2 files, 600.0 MiB", "about 1m30s, from the last 4", "its figures are"):
+        assert line in shown.out
+    for line in ("paused: moving house", "7 expire, 0 stay", "gc.enabled is false", "--plan a.b.c"):
+        assert line in shown.out
+    assert machine.json["planHash"] == "a.b.c"
+    assert "durationSeconds" not in machine.json["operations"][1], "what is not known is not there"
+
+
+async def test_a_trigger_can_demand_a_plan(server: ScriptedServer) -> None:
+    server.script(TRIGGER, Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the plan does not hold", "PLAN_CHANGED"))
+
+    ended = await run(server, "trigger", "lake.sales.orders", "--plan", "a.b.c")
+
+    assert server.requests(TRIGGER)[0].plan_hash == "a.b.c"
+    assert ended.code != 0
+    assert "the plan does not hold" in ended.err
+
+
 async def test_on_a_terminal_bars_are_drawn(server: ScriptedServer) -> None:
     script_run(server, operation_pb2.OPERATION_STATE_SUCCEEDED)
     ours, theirs = pty.openpty()

@@ -54,9 +54,11 @@ class AsyncFloe:
         pattern: str = "",
         max_tables: int = 0,
         respect_conditions: bool = False,
+        plan_hash: str = "",
     ) -> AsyncTrigger:
         """Queue maintenance of one table, or of all known tables that a pattern matches: of every type that their
         policies configure, or of those that are named. `respect_conditions`: only what its conditions would run now.
+        `plan_hash`, from `decisions.plan`: only if the table and its policies still are as they were.
         """
         answer = await trigger(
             self._transport,
@@ -68,6 +70,7 @@ class AsyncFloe:
             pattern=pattern,
             max_tables=max_tables,
             respect_conditions=respect_conditions,
+            plan_hash=plan_hash,
         )
         handles = [self.operation(operation.id) for run in answer.runs for operation in run.operations]
         return AsyncTrigger(answer.trigger_id, answer.runs, handles)

@@ -39,6 +39,26 @@ class AsyncDecisions:
         )
         return answer.explanations
 
+    async def plan(
+        self,
+        table: TableName | str,
+        *,
+        policy: str = "",
+        operations: Sequence[str | OperationType.ValueType] = (),
+    ) -> trigger_pb2.PlanMaintenanceResponse:
+        """What a trigger would do to the table, without doing it; `plan_hash` is for `trigger`."""
+        name = TableName.of(table)
+        request = trigger_pb2.PlanMaintenanceRequest(
+            catalog=name.catalog,
+            namespace=name.dotted_namespace,
+            table=name.table,
+            policy_name=policy,
+            operation_types=[operation_type(kind) for kind in operations],
+        )
+        return await self._transport.unary(
+            "TriggerService/PlanMaintenance", request, trigger_pb2.PlanMaintenanceResponse
+        )
+
     def list(
         self,
         *,

@@ -161,6 +161,7 @@ async def trigger(
     pattern: str,
     max_tables: int,
     respect_conditions: bool,
+    plan_hash: str,
 ) -> trigger_pb2.TriggerMaintenanceResponse:
     """Queue maintenance of one table, or of those that a pattern matches."""
     request = trigger_pb2.TriggerMaintenanceRequest(
@@ -171,6 +172,7 @@ async def trigger(
         pattern=pattern,
         max_tables=max_tables,
         respect_conditions=respect_conditions,
+        plan_hash=plan_hash,
     )
     if table is not None:
         name = TableName.of(table)

@@ -246,6 +246,16 @@ class Decisions:
         """Whether each operation type would run on the table now, and why."""
         return self._loop.run(self._decisions.explain(table, operations=operations))
 
+    def plan(
+        self,
+        table: TableName | str,
+        *,
+        policy: str = "",
+        operations: Sequence[str | operation_pb2.OperationType.ValueType] = (),
+    ) -> trigger_pb2.PlanMaintenanceResponse:
+        """What a trigger would do to the table, without doing it; `plan_hash` is for `trigger`."""
+        return self._loop.run(self._decisions.plan(table, policy=policy, operations=operations))
+
     def list(
         self,
         *,
@@ -445,9 +455,11 @@ class Floe:
         pattern: str = "",
         max_tables: int = 0,
         respect_conditions: bool = False,
+        plan_hash: str = "",
     ) -> Trigger:
         """Queue maintenance of one table, or of all known tables that a pattern matches: of every type that their
         policies configure, or of those that are named. `respect_conditions`: only what its conditions would run now.
+        `plan_hash`, from `decisions.plan`: only if the table and its policies still are as they were.
         """
         answer = self._loop.run(
             self._client.trigger(
@@ -459,6 +471,7 @@ class Floe:
                 pattern=pattern,
                 max_tables=max_tables,
                 respect_conditions=respect_conditions,
+                plan_hash=plan_hash,
             )
         )
         handles = [OperationHandle(handle, self._loop) for handle in answer.operations]

@@ -56,7 +56,7 @@ from floe.v1.table_pb2 import (
     Table,
     TableState,
 )
-from floe.v1.trigger_pb2 import PolicyLoser, Run, TriggerExplanation
+from floe.v1.trigger_pb2 import PlanMaintenanceResponse, PlannedOperation, PolicyLoser, Run, TriggerExplanation
 
 __all__ = [
     "ApplyPoliciesResponse",
@@ -99,6 +99,8 @@ __all__ = [
     "OrphanCleanupConfig",
     "Outcome",
     "PauseScope",
+    "PlanMaintenanceResponse",
+    "PlannedOperation",
     "Policy",
     "PolicyChange",
     "PolicyLoser",

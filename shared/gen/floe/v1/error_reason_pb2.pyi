@@ -77,6 +77,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED: an executor took the observation and did not answer in time. Metadata: catalog."""
     ERROR_REASON_TOO_MANY_TABLES: _ErrorReason.ValueType  # 27
     """RESOURCE_EXHAUSTED: a trigger's pattern means more than it may. Metadata: pattern, limit."""
+    ERROR_REASON_PLAN_CHANGED: _ErrorReason.ValueType  # 28
+    """FAILED_PRECONDITION: what a trigger's plan hash stands for is not so any more. Metadata: table, changed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of every error, in `google.rpc.ErrorInfo.reason` without its prefix; the domain is `floe`.
@@ -138,4 +140,6 @@ ERROR_REASON_OBSERVATION_TIMEOUT: ErrorReason.ValueType  # 26
 """DEADLINE_EXCEEDED: an executor took the observation and did not answer in time. Metadata: catalog."""
 ERROR_REASON_TOO_MANY_TABLES: ErrorReason.ValueType  # 27
 """RESOURCE_EXHAUSTED: a trigger's pattern means more than it may. Metadata: pattern, limit."""
+ERROR_REASON_PLAN_CHANGED: ErrorReason.ValueType  # 28
+"""FAILED_PRECONDITION: what a trigger's plan hash stands for is not so any more. Metadata: table, changed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

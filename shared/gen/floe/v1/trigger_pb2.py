@@ -29,13 +29,19 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66loe/v1/trigger.proto\x12\x07\x66loe.v1\x1a\x16\x66loe/v1/decision.proto\x1a\x17\x66loe/v1/operation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x02\n\x19TriggerMaintenanceRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x04 \x01(\t\x12/\n\x0foperation_types\x18\x05 \x03(\x0e\x32\x16.floe.v1.OperationType\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12\x0f\n\x07pattern\x18\x08 \x01(\t\x12\x12\n\nmax_tables\x18\t \x01(\x05\x12\x1a\n\x12respect_conditions\x18\n \x01(\x08\"L\n\x1aTriggerMaintenanceResponse\x12\x12\n\ntrigger_id\x18\x01 \x01(\t\x12\x1a\n\x04runs\x18\x02 \x03(\x0b\x32\x0c.floe.v1.Run\"\x9a\x01\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x03(\t\x12\r\n\x05table\x18\x04 \x01(\t\x12&\n\noperations\x18\x05 \x03(\x0b\x32\x12.floe.v1.Operation\x12,\n\x08withheld\x18\x06 \x03(\x0b\x32\x1a.floe.v1.WithheldOperation\"\xae\x01\n\x11WithheldOperation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x13\n\x0bpolicy_name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x36\n\x12next_eligible_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x15\x45xplainTriggerRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x0foperation_types\x18\x04 \x03(\x0e\x32\x16.floe.v1.OperationType\"K\n\x16\x45xplainTriggerResponse\x12\x31\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1b.floe.v1.TriggerExplanation\"\x9f\x04\n\x12TriggerExplanation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x03 \x01(\t\x12\x19\n\x11policy_generation\x18\x04 \x01(\x03\x12$\n\x06losers\x18\x05 \x03(\x0b\x32\x14.floe.v1.PolicyLoser\x12\x11\n\twould_run\x18\x06 \x01(\x08\x12%\n\x07verdict\x18\x07 \x01(\x0e\x32\x14.floe.v1.SlotVerdict\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04text\x18\t \x01(\t\x12$\n\x05steps\x18\n \x03(\x0b\x32\x15.floe.v1.DecisionStep\x12\x10\n\x08\x62lockers\x18\x0b \x03(\t\x12\x36\n\x12next_eligible_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_slot_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_due_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x61waited_operation_id\x18\x0f \x01(\t\x12(\n\rlast_decision\x18\x10 \x01(\x0b\x32\x11.floe.v1.Decision\"B\n\x0bPolicyLoser\x12\x13\n\x0bpolicy_name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t2\xaa\x02\n\x0eTriggerService\x12\x85\x01\n\x12TriggerMaintenance\x12\".floe.v1.TriggerMaintenanceRequest\x1a#.floe.v1.TriggerMaintenanceResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/api/v1/maintenance/trigger:\x01*\x12\x8f\x01\n\x0e\x45xplainTrigger\x12\x1e.floe.v1.ExplainTriggerRequest\x1a\x1f.floe.v1.ExplainTriggerResponse\"<\x90\x02\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/api/v1/tables/{namespace}/{table}/trigger-statusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66loe/v1/trigger.proto\x12\x07\x66loe.v1\x1a\x16\x66loe/v1/decision.proto\x1a\x17\x66loe/v1/operation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x02\n\x19TriggerMaintenanceRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x04 \x01(\t\x12/\n\x0foperation_types\x18\x05 \x03(\x0e\x32\x16.floe.v1.OperationType\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12\x0f\n\x07pattern\x18\x08 \x01(\t\x12\x12\n\nmax_tables\x18\t \x01(\x05\x12\x1a\n\x12respect_conditions\x18\n \x01(\x08\x12\x11\n\tplan_hash\x18\x0b \x01(\t\"L\n\x1aTriggerMaintenanceResponse\x12\x12\n\ntrigger_id\x18\x01 \x01(\t\x12\x1a\n\x04runs\x18\x02 \x03(\x0b\x32\x0c.floe.v1.Run\"\x9a\x01\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x03(\t\x12\r\n\x05table\x18\x04 \x01(\t\x12&\n\noperations\x18\x05 \x03(\x0b\x32\x12.floe.v1.Operation\x12,\n\x08withheld\x18\x06 \x03(\x0b\x32\x1a.floe.v1.WithheldOperation\"\xae\x01\n\x11WithheldOperation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x13\n\x0bpolicy_name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x36\n\x12next_eligible_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa3\x01\n\x16PlanMaintenanceRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bpolicy_name\x18\x04 \x01(\t\x12/\n\x0foperation_types\x18\x05 \x03(\x0e\x32\x16.floe.v1.OperationType\"\xd7\x01\n\x17PlanMaintenanceResponse\x12\x11\n\tplan_hash\x18\x01 \x01(\t\x12-\n\tplan_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11metadata_location\x18\x03 \x01(\t\x12\x30\n\x0cmeasure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\noperations\x18\x05 \x03(\x0b\x32\x19.floe.v1.PlannedOperation\"\xca\x04\n\x10PlannedOperation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x13\n\x0bpolicy_name\x18\x02 \x01(\t\x12\x19\n\x11policy_generation\x18\x03 \x01(\x03\x12\x18\n\x0binput_files\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x0binput_bytes\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0coutput_files\x18\x06 \x01(\x03H\x02\x88\x01\x01\x12\x19\n\x0coutput_bytes\x18\x07 \x01(\x03H\x03\x88\x01\x01\x12\x1f\n\x12\x65xpiring_snapshots\x18\x08 \x01(\x03H\x04\x88\x01\x01\x12\x1f\n\x12retained_snapshots\x18\t \x01(\x03H\x05\x88\x01\x01\x12\x1d\n\x10\x64uration_seconds\x18\n \x01(\x01H\x06\x88\x01\x01\x12\x16\n\x0e\x64uration_basis\x18\x0b \x01(\t\x12 \n\x05risks\x18\x0c \x03(\x0b\x32\x11.floe.v1.PlanRisk\x12\x10\n\x08\x62lockers\x18\r \x03(\t\x12\x0f\n\x07refusal\x18\x0e \x01(\t\x12\x11\n\twould_run\x18\x0f \x01(\x08\x12\x16\n\x0e\x63ondition_text\x18\x10 \x01(\tB\x0e\n\x0c_input_filesB\x0e\n\x0c_input_bytesB\x0f\n\r_output_filesB\x0f\n\r_output_bytesB\x15\n\x13_expiring_snapshotsB\x15\n\x13_retained_snapshotsB\x13\n\x11_duration_seconds\"&\n\x08PlanRisk\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x8d\x01\n\x15\x45xplainTriggerRequest\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tnamespace\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05table\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x0foperation_types\x18\x04 \x03(\x0e\x32\x16.floe.v1.OperationType\"K\n\x16\x45xplainTriggerResponse\x12\x31\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1b.floe.v1.TriggerExplanation\"\x9f\x04\n\x12TriggerExplanation\x12.\n\x0eoperation_type\x18\x01 \x01(\x0e\x32\x16.floe.v1.OperationType\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x13\n\x0bpolicy_name\x18\x03 \x01(\t\x12\x19\n\x11policy_generation\x18\x04 \x01(\x03\x12$\n\x06losers\x18\x05 \x03(\x0b\x32\x14.floe.v1.PolicyLoser\x12\x11\n\twould_run\x18\x06 \x01(\x08\x12%\n\x07verdict\x18\x07 \x01(\x0e\x32\x14.floe.v1.SlotVerdict\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04text\x18\t \x01(\t\x12$\n\x05steps\x18\n \x03(\x0b\x32\x15.floe.v1.DecisionStep\x12\x10\n\x08\x62lockers\x18\x0b \x03(\t\x12\x36\n\x12next_eligible_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_slot_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_due_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x61waited_operation_id\x18\x0f \x01(\t\x12(\n\rlast_decision\x18\x10 \x01(\x0b\x32\x11.floe.v1.Decision\"B\n\x0bPolicyLoser\x12\x13\n\x0bpolicy_name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t2\xa8\x03\n\x0eTriggerService\x12\x85\x01\n\x12TriggerMaintenance\x12\".floe.v1.TriggerMaintenanceRequest\x1a#.floe.v1.TriggerMaintenanceResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/api/v1/maintenance/trigger:\x01*\x12|\n\x0fPlanMaintenance\x12\x1f.floe.v1.PlanMaintenanceRequest\x1a .floe.v1.PlanMaintenanceResponse\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/api/v1/maintenance/plan:\x01*\x12\x8f\x01\n\x0e\x45xplainTrigger\x12\x1e.floe.v1.ExplainTriggerRequest\x1a\x1f.floe.v1.ExplainTriggerResponse\"<\x90\x02\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/api/v1/tables/{namespace}/{table}/trigger-statusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'floe.v1.trigger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PLANMAINTENANCEREQUEST'].fields_by_name['catalog']._loaded_options = None
+  _globals['_PLANMAINTENANCEREQUEST'].fields_by_name['catalog']._serialized_options = b'\342A\001\002'
+  _globals['_PLANMAINTENANCEREQUEST'].fields_by_name['namespace']._loaded_options = None
+  _globals['_PLANMAINTENANCEREQUEST'].fields_by_name['namespace']._serialized_options = b'\342A\001\002'
+  _globals['_PLANMAINTENANCEREQUEST'].fields_by_name['table']._loaded_options = None
+  _globals['_PLANMAINTENANCEREQUEST'].fields_by_name['table']._serialized_options = b'\342A\001\002'
   _globals['_EXPLAINTRIGGERREQUEST'].fields_by_name['catalog']._loaded_options = None
   _globals['_EXPLAINTRIGGERREQUEST'].fields_by_name['catalog']._serialized_options = b'\342A\001\002'
   _globals['_EXPLAINTRIGGERREQUEST'].fields_by_name['namespace']._loaded_options = None
@@ -44,24 +50,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINTRIGGERREQUEST'].fields_by_name['table']._serialized_options = b'\342A\001\002'
   _globals['_TRIGGERSERVICE'].methods_by_name['TriggerMaintenance']._loaded_options = None
   _globals['_TRIGGERSERVICE'].methods_by_name['TriggerMaintenance']._serialized_options = b'\202\323\344\223\002 \"\033/api/v1/maintenance/trigger:\001*'
+  _globals['_TRIGGERSERVICE'].methods_by_name['PlanMaintenance']._loaded_options = None
+  _globals['_TRIGGERSERVICE'].methods_by_name['PlanMaintenance']._serialized_options = b'\220\002\001\202\323\344\223\002\035\"\030/api/v1/maintenance/plan:\001*'
   _globals['_TRIGGERSERVICE'].methods_by_name['ExplainTrigger']._loaded_options = None
   _globals['_TRIGGERSERVICE'].methods_by_name['ExplainTrigger']._serialized_options = b'\220\002\001\202\323\344\223\0023\0221/api/v1/tables/{namespace}/{table}/trigger-status'
   _globals['_TRIGGERMAINTENANCEREQUEST']._serialized_start=180
-  _globals['_TRIGGERMAINTENANCEREQUEST']._serialized_end=436
-  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_start=438
-  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_end=514
-  _globals['_RUN']._serialized_start=517
-  _globals['_RUN']._serialized_end=671
-  _globals['_WITHHELDOPERATION']._serialized_start=674
-  _globals['_WITHHELDOPERATION']._serialized_end=848
-  _globals['_EXPLAINTRIGGERREQUEST']._serialized_start=851
-  _globals['_EXPLAINTRIGGERREQUEST']._serialized_end=992
-  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_start=994
-  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_end=1069
-  _globals['_TRIGGEREXPLANATION']._serialized_start=1072
-  _globals['_TRIGGEREXPLANATION']._serialized_end=1615
-  _globals['_POLICYLOSER']._serialized_start=1617
-  _globals['_POLICYLOSER']._serialized_end=1683
-  _globals['_TRIGGERSERVICE']._serialized_start=1686
-  _globals['_TRIGGERSERVICE']._serialized_end=1984
+  _globals['_TRIGGERMAINTENANCEREQUEST']._serialized_end=455
+  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_start=457
+  _globals['_TRIGGERMAINTENANCERESPONSE']._serialized_end=533
+  _globals['_RUN']._serialized_start=536
+  _globals['_RUN']._serialized_end=690
+  _globals['_WITHHELDOPERATION']._serialized_start=693
+  _globals['_WITHHELDOPERATION']._serialized_end=867
+  _globals['_PLANMAINTENANCEREQUEST']._serialized_start=870
+  _globals['_PLANMAINTENANCEREQUEST']._serialized_end=1033
+  _globals['_PLANMAINTENANCERESPONSE']._serialized_start=1036
+  _globals['_PLANMAINTENANCERESPONSE']._serialized_end=1251
+  _globals['_PLANNEDOPERATION']._serialized_start=1254
+  _globals['_PLANNEDOPERATION']._serialized_end=1840
+  _globals['_PLANRISK']._serialized_start=1842
+  _globals['_PLANRISK']._serialized_end=1880
+  _globals['_EXPLAINTRIGGERREQUEST']._serialized_start=1883
+  _globals['_EXPLAINTRIGGERREQUEST']._serialized_end=2024
+  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_start=2026
+  _globals['_EXPLAINTRIGGERRESPONSE']._serialized_end=2101
+  _globals['_TRIGGEREXPLANATION']._serialized_start=2104
+  _globals['_TRIGGEREXPLANATION']._serialized_end=2647
+  _globals['_POLICYLOSER']._serialized_start=2649
+  _globals['_POLICYLOSER']._serialized_end=2715
+  _globals['_TRIGGERSERVICE']._serialized_start=2718
+  _globals['_TRIGGERSERVICE']._serialized_end=3142
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,7 @@ class TriggerMaintenanceRequest(_message.Message):
     PATTERN_FIELD_NUMBER: _builtins.int
     MAX_TABLES_FIELD_NUMBER: _builtins.int
     RESPECT_CONDITIONS_FIELD_NUMBER: _builtins.int
+    PLAN_HASH_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """Required together with namespace and table, unless there is a pattern."""
     namespace: _builtins.str
@@ -56,6 +57,10 @@ class TriggerMaintenanceRequest(_message.Message):
     """Evaluate the conditions, the minimum interval, back-off and throttle as if the slot were due now: what would not run
     is not queued, and is in `withheld` with its reason.
     """
+    plan_hash: _builtins.str
+    """Of PlanMaintenance, for one table with the same policy and operation types: only if the table and the policies still
+    are as they were when it was planned, else FAILED_PRECONDITION (PLAN_CHANGED).
+    """
     @_builtins.property
     def operation_types(self) -> _containers.RepeatedScalarFieldContainer[_operation_pb2.OperationType.ValueType]:
         """Empty: every type that the policy, or the governing policies, configure."""
@@ -73,10 +78,11 @@ class TriggerMaintenanceRequest(_message.Message):
         pattern: _builtins.str = ...,
         max_tables: _builtins.int = ...,
         respect_conditions: _builtins.bool = ...,
+        plan_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "max_tables", b"max_tables", "namespace", b"namespace", "operation_types", b"operation_types", "pattern", b"pattern", "policy_name", b"policy_name", "request_id", b"request_id", "respect_conditions", b"respect_conditions", "table", b"table", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "max_tables", b"max_tables", "namespace", b"namespace", "operation_types", b"operation_types", "pattern", b"pattern", "plan_hash", b"plan_hash", "policy_name", b"policy_name", "request_id", b"request_id", "respect_conditions", b"respect_conditions", "table", b"table", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,6 +191,211 @@ class WithheldOperation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WithheldOperation: _TypeAlias = WithheldOperation  # noqa: Y015
+
+@_typing.final
+class PlanMaintenanceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
+    OPERATION_TYPES_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    namespace: _builtins.str
+    """Dotted, parts with a dot in double quotes."""
+    table: _builtins.str
+    policy_name: _builtins.str
+    """Empty: for each operation type, the policy that governs the table."""
+    @_builtins.property
+    def operation_types(self) -> _containers.RepeatedScalarFieldContainer[_operation_pb2.OperationType.ValueType]:
+        """Empty: every type that the policy, or the governing policies, configure."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        table: _builtins.str = ...,
+        policy_name: _builtins.str = ...,
+        operation_types: _abc.Iterable[_operation_pb2.OperationType.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "namespace", b"namespace", "operation_types", b"operation_types", "policy_name", b"policy_name", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanMaintenanceRequest: _TypeAlias = PlanMaintenanceRequest  # noqa: Y015
+
+@_typing.final
+class PlanMaintenanceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_HASH_FIELD_NUMBER: _builtins.int
+    PLAN_TIME_FIELD_NUMBER: _builtins.int
+    METADATA_LOCATION_FIELD_NUMBER: _builtins.int
+    MEASURE_TIME_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    plan_hash: _builtins.str
+    """For TriggerMaintenance.plan_hash: stands for the table's UUID and location, its metadata file, and the policies with
+    their generations.
+    """
+    metadata_location: _builtins.str
+    """The table's current metadata file, as its catalog has just said."""
+    @_builtins.property
+    def plan_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def measure_time(self) -> _timestamp_pb2.Timestamp:
+        """When the health report was measured that the predictions are made from; unset without one."""
+
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedOperation]:
+        """In the order of a run."""
+
+    def __init__(
+        self,
+        *,
+        plan_hash: _builtins.str = ...,
+        plan_time: _timestamp_pb2.Timestamp | None = ...,
+        metadata_location: _builtins.str = ...,
+        measure_time: _timestamp_pb2.Timestamp | None = ...,
+        operations: _abc.Iterable[Global___PlannedOperation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time", "plan_time", b"plan_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time", "metadata_location", b"metadata_location", "operations", b"operations", "plan_hash", b"plan_hash", "plan_time", b"plan_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanMaintenanceResponse: _TypeAlias = PlanMaintenanceResponse  # noqa: Y015
+
+@_typing.final
+class PlannedOperation(_message.Message):
+    """What one operation would do. What nobody can tell is unset, never 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_TYPE_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
+    POLICY_GENERATION_FIELD_NUMBER: _builtins.int
+    INPUT_FILES_FIELD_NUMBER: _builtins.int
+    INPUT_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUT_FILES_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    EXPIRING_SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    RETAINED_SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    DURATION_BASIS_FIELD_NUMBER: _builtins.int
+    RISKS_FIELD_NUMBER: _builtins.int
+    BLOCKERS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    WOULD_RUN_FIELD_NUMBER: _builtins.int
+    CONDITION_TEXT_FIELD_NUMBER: _builtins.int
+    operation_type: _operation_pb2.OperationType.ValueType
+    policy_name: _builtins.str
+    policy_generation: _builtins.int
+    input_files: _builtins.int
+    """Files that it would read and replace: data files, delete files or manifests, as the type has it."""
+    input_bytes: _builtins.int
+    output_files: _builtins.int
+    """Files that it would write in their place."""
+    output_bytes: _builtins.int
+    expiring_snapshots: _builtins.int
+    retained_snapshots: _builtins.int
+    duration_seconds: _builtins.float
+    duration_basis: _builtins.str
+    """What the duration is taken from, in words."""
+    refusal: _builtins.str
+    """Why an attempt would refuse; empty if it would not."""
+    would_run: _builtins.bool
+    """Whether it would run by its schedule and conditions if its slot were due now. A trigger passes these by."""
+    condition_text: _builtins.str
+    """One sentence for people."""
+    @_builtins.property
+    def risks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanRisk]: ...
+    @_builtins.property
+    def blockers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What keeps it from starting, were it triggered now."""
+
+    def __init__(
+        self,
+        *,
+        operation_type: _operation_pb2.OperationType.ValueType = ...,
+        policy_name: _builtins.str = ...,
+        policy_generation: _builtins.int = ...,
+        input_files: _builtins.int | None = ...,
+        input_bytes: _builtins.int | None = ...,
+        output_files: _builtins.int | None = ...,
+        output_bytes: _builtins.int | None = ...,
+        expiring_snapshots: _builtins.int | None = ...,
+        retained_snapshots: _builtins.int | None = ...,
+        duration_seconds: _builtins.float | None = ...,
+        duration_basis: _builtins.str = ...,
+        risks: _abc.Iterable[Global___PlanRisk] | None = ...,
+        blockers: _abc.Iterable[_builtins.str] | None = ...,
+        refusal: _builtins.str = ...,
+        would_run: _builtins.bool = ...,
+        condition_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds", "_expiring_snapshots", b"_expiring_snapshots", "_input_bytes", b"_input_bytes", "_input_files", b"_input_files", "_output_bytes", b"_output_bytes", "_output_files", b"_output_files", "_retained_snapshots", b"_retained_snapshots", "duration_seconds", b"duration_seconds", "expiring_snapshots", b"expiring_snapshots", "input_bytes", b"input_bytes", "input_files", b"input_files", "output_bytes", b"output_bytes", "output_files", b"output_files", "retained_snapshots", b"retained_snapshots"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds", "_expiring_snapshots", b"_expiring_snapshots", "_input_bytes", b"_input_bytes", "_input_files", b"_input_files", "_output_bytes", b"_output_bytes", "_output_files", b"_output_files", "_retained_snapshots", b"_retained_snapshots", "blockers", b"blockers", "condition_text", b"condition_text", "duration_basis", b"duration_basis", "duration_seconds", b"duration_seconds", "expiring_snapshots", b"expiring_snapshots", "input_bytes", b"input_bytes", "input_files", b"input_files", "operation_type", b"operation_type", "output_bytes", b"output_bytes", "output_files", b"output_files", "policy_generation", b"policy_generation", "policy_name", b"policy_name", "refusal", b"refusal", "retained_snapshots", b"retained_snapshots", "risks", b"risks", "would_run", b"would_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration_seconds: _TypeAlias = _typing.Literal["duration_seconds"]  # noqa: Y015
+    _WhichOneofArgType__duration_seconds: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__expiring_snapshots: _TypeAlias = _typing.Literal["expiring_snapshots"]  # noqa: Y015
+    _WhichOneofArgType__expiring_snapshots: _TypeAlias = _typing.Literal["_expiring_snapshots", b"_expiring_snapshots"]  # noqa: Y015
+    _WhichOneofReturnType__input_bytes: _TypeAlias = _typing.Literal["input_bytes"]  # noqa: Y015
+    _WhichOneofArgType__input_bytes: _TypeAlias = _typing.Literal["_input_bytes", b"_input_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__input_files: _TypeAlias = _typing.Literal["input_files"]  # noqa: Y015
+    _WhichOneofArgType__input_files: _TypeAlias = _typing.Literal["_input_files", b"_input_files"]  # noqa: Y015
+    _WhichOneofReturnType__output_bytes: _TypeAlias = _typing.Literal["output_bytes"]  # noqa: Y015
+    _WhichOneofArgType__output_bytes: _TypeAlias = _typing.Literal["_output_bytes", b"_output_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__output_files: _TypeAlias = _typing.Literal["output_files"]  # noqa: Y015
+    _WhichOneofArgType__output_files: _TypeAlias = _typing.Literal["_output_files", b"_output_files"]  # noqa: Y015
+    _WhichOneofReturnType__retained_snapshots: _TypeAlias = _typing.Literal["retained_snapshots"]  # noqa: Y015
+    _WhichOneofArgType__retained_snapshots: _TypeAlias = _typing.Literal["_retained_snapshots", b"_retained_snapshots"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_seconds) -> _WhichOneofReturnType__duration_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expiring_snapshots) -> _WhichOneofReturnType__expiring_snapshots | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_bytes) -> _WhichOneofReturnType__input_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_files) -> _WhichOneofReturnType__input_files | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_bytes) -> _WhichOneofReturnType__output_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_files) -> _WhichOneofReturnType__output_files | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retained_snapshots) -> _WhichOneofReturnType__retained_snapshots | None: ...
+
+Global___PlannedOperation: _TypeAlias = PlannedOperation  # noqa: Y015
+
+@_typing.final
+class PlanRisk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """For machines, for example `stale_report`."""
+    text: _builtins.str
+    """One sentence for people."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRisk: _TypeAlias = PlanRisk  # noqa: Y015
 
 @_typing.final
 class ExplainTriggerRequest(_message.Message):

@@ -40,6 +40,11 @@ class TriggerServiceStub:
                 request_serializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceRequest.SerializeToString,
                 response_deserializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceResponse.FromString,
                 _registered_method=True)
+        self.PlanMaintenance = channel.unary_unary(
+                '/floe.v1.TriggerService/PlanMaintenance',
+                request_serializer=floe_dot_v1_dot_trigger__pb2.PlanMaintenanceRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_trigger__pb2.PlanMaintenanceResponse.FromString,
+                _registered_method=True)
         self.ExplainTrigger = channel.unary_unary(
                 '/floe.v1.TriggerService/ExplainTrigger',
                 request_serializer=floe_dot_v1_dot_trigger__pb2.ExplainTriggerRequest.SerializeToString,
@@ -63,6 +68,17 @@ class TriggerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanMaintenance(self, request, context):
+        """Says what a trigger would do to one table, without doing it: files, bytes and snapshots that each operation would
+        take and leave, how long it may take, what may go wrong, and what is in the way. The table is looked up in its
+        catalog at once, and an expiry is planned by the rules that the attempt itself follows.
+        Errors: those of TriggerMaintenance for one table, and UNAVAILABLE (NO_EXECUTOR), DEADLINE_EXCEEDED
+        (OBSERVATION_TIMEOUT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainTrigger(self, request, context):
         """Says for each operation type whether it would run now if its slot were due, and why: the conditions with actual and
         limit, what is in the way, when it may run, which policy governs and why the others do not. Nothing is changed.
@@ -79,6 +95,11 @@ def add_TriggerServiceServicer_to_server(servicer, server):
                     servicer.TriggerMaintenance,
                     request_deserializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceRequest.FromString,
                     response_serializer=floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceResponse.SerializeToString,
+            ),
+            'PlanMaintenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanMaintenance,
+                    request_deserializer=floe_dot_v1_dot_trigger__pb2.PlanMaintenanceRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_trigger__pb2.PlanMaintenanceResponse.SerializeToString,
             ),
             'ExplainTrigger': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainTrigger,
@@ -114,6 +135,33 @@ class TriggerService:
             '/floe.v1.TriggerService/TriggerMaintenance',
             floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceRequest.SerializeToString,
             floe_dot_v1_dot_trigger__pb2.TriggerMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanMaintenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.TriggerService/PlanMaintenance',
+            floe_dot_v1_dot_trigger__pb2.PlanMaintenanceRequest.SerializeToString,
+            floe_dot_v1_dot_trigger__pb2.PlanMaintenanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

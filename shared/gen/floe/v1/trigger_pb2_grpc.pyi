@@ -24,6 +24,13 @@ class TriggerServiceStub:
     RESOURCE_EXHAUSTED (TOO_MANY_TABLES: nothing is queued), UNAVAILABLE (CATALOG_UNREACHABLE: the table is unknown here and nobody could ask its catalog), ALREADY_EXISTS
     (REQUEST_ID_REUSED).
     """
+    PlanMaintenance: _aio.UnaryUnaryMultiCallable[_trigger_pb2.PlanMaintenanceRequest, _trigger_pb2.PlanMaintenanceResponse]
+    """Says what a trigger would do to one table, without doing it: files, bytes and snapshots that each operation would
+    take and leave, how long it may take, what may go wrong, and what is in the way. The table is looked up in its
+    catalog at once, and an expiry is planned by the rules that the attempt itself follows.
+    Errors: those of TriggerMaintenance for one table, and UNAVAILABLE (NO_EXECUTOR), DEADLINE_EXCEEDED
+    (OBSERVATION_TIMEOUT).
+    """
     ExplainTrigger: _aio.UnaryUnaryMultiCallable[_trigger_pb2.ExplainTriggerRequest, _trigger_pb2.ExplainTriggerResponse]
     """Says for each operation type whether it would run now if its slot were due, and why: the conditions with actual and
     limit, what is in the way, when it may run, which policy governs and why the others do not. Nothing is changed.
@@ -45,6 +52,19 @@ class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
         CATALOG_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (NO_GOVERNING_POLICY, POLICY_DISABLED, PATTERN_MISMATCH),
         RESOURCE_EXHAUSTED (TOO_MANY_TABLES: nothing is queued), UNAVAILABLE (CATALOG_UNREACHABLE: the table is unknown here and nobody could ask its catalog), ALREADY_EXISTS
         (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def PlanMaintenance(
+        self,
+        request: _trigger_pb2.PlanMaintenanceRequest,
+        context: _aio.ServicerContext[_trigger_pb2.PlanMaintenanceRequest, _abc.Awaitable[_trigger_pb2.PlanMaintenanceResponse]],
+    ) -> _abc.Awaitable[_trigger_pb2.PlanMaintenanceResponse]:
+        """Says what a trigger would do to one table, without doing it: files, bytes and snapshots that each operation would
+        take and leave, how long it may take, what may go wrong, and what is in the way. The table is looked up in its
+        catalog at once, and an expiry is planned by the rules that the attempt itself follows.
+        Errors: those of TriggerMaintenance for one table, and UNAVAILABLE (NO_EXECUTOR), DEADLINE_EXCEEDED
+        (OBSERVATION_TIMEOUT).
         """
 
     @_abc_1.abstractmethod

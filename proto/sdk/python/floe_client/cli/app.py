@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from floe_client.cli import answers, catalogs, dev_command, executors, operations, policies, system, tables
+from floe_client.cli import answers, catalogs, dev_command, executors, operations, plans, policies, system, tables
 from floe_client.cli.exits import EXPLAINED
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(tables.app, name="table")
 operations.add_trigger(app)
 answers.add_to(app)
+plans.add_to(app)
 app.add_typer(operations.app, name="op")
 app.add_typer(executors.app, name="executor")
 system.add_to(app)

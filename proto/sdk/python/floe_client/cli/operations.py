@@ -63,6 +63,9 @@ def trigger(
     respect_conditions: Annotated[
         bool, typer.Option("--respect-conditions", help="Queue only what its conditions would run now.")
     ] = False,
+    plan: Annotated[
+        str, typer.Option(metavar="HASH", help="Only if the table still is as `floe plan` with this hash saw it.")
+    ] = "",
 ) -> None:
     """Queue maintenance of a table, or of all that a pattern matches, now."""
     from floe_client.cli.following import follow, type_name
@@ -79,6 +82,7 @@ def trigger(
             pattern=pattern,
             max_tables=max_tables,
             respect_conditions=respect_conditions,
+            plan_hash=plan,
         )
         ids = tuple(operation.id for operation in started.operations)
         if not shell.as_json:
