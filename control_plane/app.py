@@ -46,6 +46,7 @@ from control_plane.services.planning import PlanningService
 from control_plane.services.policies import PolicyService
 from control_plane.services.policy_sets import PolicySetService
 from control_plane.services.previewing import PreviewingService
+from control_plane.services.ranking import RankingService
 from control_plane.services.recovery import RecoveryService
 from control_plane.services.resolving import ResolvingService
 from control_plane.services.scheduling import Scheduler
@@ -144,11 +145,11 @@ def compose(store: Store, config: ControlPlaneConfig, clock: Clock, *, replica: 
                 once,
             ),
             catalogs=CatalogServicer(catalogs, once),
-            tables=TableServicer(tables, explaining),
+            tables=TableServicer(tables, RankingService(store, rules=config.scheduling_rules()), explaining),
             triggers=TriggerServicer(triggering, planning, explaining, once),
             operations=OperationServicer(OperationsService(store, floors=floors), once),
             executors=ExecutorServicer(ExecutorService(store), once),
-            system=SystemServicer(SystemService(store, replica), once),
+            system=SystemServicer(SystemService(store, replica, schedules=config.scheduler.enabled), once),
         ),
         assignments=AssignmentServicer(dispatcher, replica=replica.id, heartbeat=config.lease.heartbeat),
         dispatcher=dispatcher,
@@ -175,7 +176,13 @@ def compose_leader(
         floors=config.guards.floors(),
         enabled=config.scheduler.enabled,
     )
-    duties = Duties(scheduler, discovery.ask, stalled_after=config.scheduler.stalled_after)
+    ranking = RankingService(store, rules=rules)
+
+    async def discover() -> None:
+        await discovery.ask()
+        await ranking.reckon()
+
+    duties = Duties(scheduler, discover, stalled_after=config.scheduler.stalled_after)
     return Leader(Leadership(store, clock, replica=replica), clock, store.hints, duties)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from control_plane.domain.debt_weights import MAX_SCORE, DebtWeights
 from control_plane.domain.discovery_rules import DiscoveryRules
 from control_plane.domain.floors import DEFAULT_ORPHAN_AGE_FLOOR, DEFAULT_SNAPSHOT_AGE_FLOOR, Floors
 from control_plane.domain.rules import Rules
@@ -283,6 +284,26 @@ class HealthConfig(Section):
     )
 
 
+class DebtConfig(Section):
+    """What each part of a table's debt counts, by which tables and operations are ranked."""
+
+    critical: float = Field(default=100, ge=0, le=MAX_SCORE, description="Points for a critical issue.")
+    warning: float = Field(default=50, ge=0, le=MAX_SCORE, description="Points for a warning.")
+    info: float = Field(default=10, ge=0, le=MAX_SCORE, description="Points for an issue that is for information.")
+    per_stale_day: float = Field(
+        default=0.5, ge=0, le=MAX_SCORE, description="Points for each day since the newest snapshot."
+    )
+    per_failure_percent: float = Field(
+        default=1, ge=0, le=MAX_SCORE, description="Points for each percent of the finished operations that failed."
+    )
+    per_consecutive_failure: float = Field(
+        default=20, ge=0, le=MAX_SCORE, description="Points for each failure in a row."
+    )
+
+    def weights(self) -> DebtWeights:
+        return DebtWeights(**self.model_dump())
+
+
 class ShutdownConfig(Section):
     """How much time the end takes."""
 
@@ -310,12 +331,15 @@ class ControlPlaneConfig(ProcessSettings):
     scheduler: SchedulerConfig = SchedulerConfig()
     discovery: DiscoveryConfig = DiscoveryConfig()
     health: HealthConfig = HealthConfig()
+    debt: DebtConfig = DebtConfig()
     shutdown: ShutdownConfig = ShutdownConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
     def scheduling_rules(self) -> SchedulingRules:
         """The numbers by which slots are decided."""
-        return SchedulingRules(health_max_age=self.health.max_age, health_wait=self.health.wait)
+        return SchedulingRules(
+            health_max_age=self.health.max_age, health_wait=self.health.wait, debt_weights=self.debt.weights()
+        )
 
     def discovery_rules(self) -> DiscoveryRules:
         """How much is looked at, and how often."""

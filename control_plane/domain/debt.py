@@ -7,40 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from control_plane.domain.health import HealthReport, Severity, figure
+from control_plane.domain.debt_weights import MAX_SCORE
+from control_plane.domain.health import HealthReport, figure
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.outcomes import back_off_end
 from control_plane.domain.recommendations import operations_for
 from control_plane.domain.scheduling import Charge, Outcomes, SlotFacts
 from control_plane.domain.scheduling_rules import SchedulingRules
 
-MAX_SCORE: Final = 1_000.0
 _BEFORE_ALL: Final = timedelta(days=3_650)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebtWeights:
-    """What each part of the debt score counts."""
-
-    critical: float = 100.0
-    warning: float = 50.0
-    info: float = 10.0
-    per_stale_day: float = 0.5
-    """A day since the newest snapshot."""
-    per_failure_percent: float = 1.0
-    per_consecutive_failure: float = 20.0
-
-    def __post_init__(self) -> None:
-        numbers = (self.critical, self.warning, self.info)
-        rest = (self.per_stale_day, self.per_failure_percent, self.per_consecutive_failure)
-        if not all(0 <= number <= MAX_SCORE for number in (*numbers, *rest)):
-            raise ValueError(f"the weights of the debt score are from 0 to {MAX_SCORE:g}")
-
-    def of(self, severity: Severity) -> float:
-        return {Severity.CRITICAL: self.critical, Severity.WARNING: self.warning, Severity.INFO: self.info}[severity]
-
-
-DEFAULT_WEIGHTS: Final = DebtWeights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +44,11 @@ def debt_of(
     *,
     now: datetime,
     rules: SchedulingRules,
-    weights: DebtWeights = DEFAULT_WEIGHTS,
 ) -> Debt:
     """The debt of a table. Failures make it visible; what they hold back by a back-off does not rank it."""
     if report is None:
         return Debt(None, (), 0.0)
+    weights = rules.debt_weights
     helping = {kind for kind in OperationType if not _backs_off(outcomes.get(kind), now, rules)}
     parts = [
         DebtPart(
@@ -104,11 +79,11 @@ def benefit_of(
     *,
     now: datetime,
     rules: SchedulingRules,
-    weights: DebtWeights = DEFAULT_WEIGHTS,
 ) -> float:
     """The debt that one operation can take off the table; nothing while it backs off."""
     if report is None or _backs_off(outcomes, now, rules):
         return 0.0
+    weights = rules.debt_weights
     return sum(weights.of(issue.severity) for issue in report.issues if kind in operations_for(issue, report))
 
 

@@ -26,6 +26,14 @@ from control_plane.domain.identifiers import (
 )
 
 
+class OperationOrigin(StrEnum):
+    """What made an operation: a slot of its policy's schedule, somebody who asked, or somebody who asked again."""
+
+    SCHEDULE = "SCHEDULE"
+    TRIGGER = "TRIGGER"
+    RETRY = "RETRY"
+
+
 class OperationState(StrEnum):
     QUEUED = "QUEUED"
     HELD = "HELD"
@@ -326,6 +334,13 @@ class Operation:
     finish_time: datetime | None = None
     plan: Plan | None = None
     """The plan of the current attempt."""
+
+    @property
+    def origin(self) -> OperationOrigin:
+        """What made it."""
+        if self.slot is not None:
+            return OperationOrigin.SCHEDULE
+        return OperationOrigin.TRIGGER if self.retry_of is None else OperationOrigin.RETRY
 
     @property
     def is_terminal(self) -> bool:

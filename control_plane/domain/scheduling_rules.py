@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from control_plane.domain.debt_weights import DEFAULT_WEIGHTS, DebtWeights
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulingRules:
@@ -37,6 +39,8 @@ class SchedulingRules:
     """No operation stands behind one that came due later than this after it."""
     debt_per_minute_at_half: float = 50.0
     """The debt removed per minute of engine time that halves the delay."""
+
+    debt_weights: DebtWeights = DEFAULT_WEIGHTS
 
     def __post_init__(self) -> None:
         if self.failures_before_back_off < 1 or self.no_changes_before_throttle < 1 or self.max_missed < 1:

@@ -107,6 +107,15 @@ class ReportPage:
     next: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ChangedHealth:
+    """Tables whose debt may have changed. `until`: all changes up to this instant are among them."""
+
+    tables: Sequence[Table]
+    until: datetime
+    more: bool
+
+
 class TableStore(Protocol):
     """Known tables: identity (catalog, UUID), name as an attribute. A table that was only listed has an empty UUID."""
 
@@ -146,6 +155,26 @@ class TableStore(Protocol):
         """A load said not found: PRESENT becomes MISSING if the table was last seen before the last two complete
         listings of its catalog began; a load alone takes no table. Whether it did.
         """
+
+
+class DebtStore(Protocol):
+    """How much maintenance tables are owed, kept so that tables can be listed in its order."""
+
+    async def changed(self, *, since: datetime, limit: int) -> ChangedHealth:
+        """Tables of which reports were kept or operations have ended since then, the earliest first: at least so many,
+        if there are, and all of the last instant.
+        """
+
+    async def keep(self, debts: Sequence[tuple[Table, float | None]], *, up_to: datetime) -> None:
+        """Keep the scores of these tables; None: nothing is known. All changes until then were regarded."""
+
+    async def kept_until(self) -> datetime:
+        """The instant until which all changes were regarded."""
+
+    async def ranking(
+        self, *, catalog: CatalogName | None, after: tuple[float, TableName] | None, limit: int
+    ) -> Sequence[tuple[Table, float]]:
+        """PRESENT tables with their kept scores, the largest first, then by name; those without any are absent."""
 
 
 class ExecutorStore(Protocol):
@@ -294,6 +323,8 @@ class Store(Protocol):
     def catalogs(self) -> CatalogStore: ...
     @property
     def tables(self) -> TableStore: ...
+    @property
+    def debts(self) -> DebtStore: ...
     @property
     def executors(self) -> ExecutorStore: ...
     @property

@@ -141,8 +141,8 @@ class SchedulingStore(Protocol):
     async def facts(self, table: TableName) -> Sequence[SlotFacts]:
         """The targets of a table, read without a lock. Raises TableNotFound."""
 
-    async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
-        """How operations on a table ended lately, by type; a type of which none has ended is absent."""
+    async def outcomes(self, table_keys: Sequence[str]) -> Mapping[str, Mapping[OperationType, Outcomes]]:
+        """How operations on these tables ended lately, by type; a table or type of which none has ended is absent."""
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         """What the operations of these policies were charged since; policies without any are absent."""

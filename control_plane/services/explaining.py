@@ -75,7 +75,7 @@ class ExplainingService:
         key = table.uuid or str(table.name)
         governance = await self._governing.latest()
         facts = {(one.target.type, one.target.mode): one for one in await self._store.scheduling.facts(name)}
-        outcomes = await self._store.scheduling.outcomes(key)
+        outcomes = (await self._store.scheduling.outcomes([key])).get(key, {})
         lost = (await self._store.catalogs.get(name.catalog)).has_lost(table)
         now = await self._store.now()
         asked = types or tuple(OperationType)
@@ -115,7 +115,7 @@ class ExplainingService:
             for one in await self._store.scheduling.facts(table.name)
             if one.target.mode is PolicyMode.ACTIVE
         }
-        outcomes = await self._store.scheduling.outcomes(key)
+        outcomes = (await self._store.scheduling.outcomes([key])).get(key, {})
         now = await self._store.now()
         judged: dict[OperationType, Explanation] = {}
         for kind, policy in policies.items():

@@ -10,9 +10,20 @@ from control_plane.domain.errors import FieldViolation, InvalidArgument
 from control_plane.domain.identifiers import CatalogName, TableName
 from control_plane.domain.operation import OperationState
 from control_plane.domain.pause import Pause
+from control_plane.domain.scheduling import Term
 from control_plane.ports.records import ReplicaInfo, Store
 
 MAX_REASON = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerInfo:
+    """`enabled`: this replica takes part. `counts`: targets, due, deferred, and unresolved tables."""
+
+    enabled: bool
+    term: Term | None
+    counts: Mapping[str, int]
+    next_due: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +33,7 @@ class SystemInfo:
     pauses: Sequence[Pause]
     operation_counts: Mapping[OperationState, int]
     attached_executors: int
+    scheduler: SchedulerInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,8 @@ class Scope:
 
 
 class SystemService:
-    def __init__(self, store: Store, replica: ReplicaInfo) -> None:
+    def __init__(self, store: Store, replica: ReplicaInfo, *, schedules: bool = True) -> None:
+        self._schedules = schedules
         self._store = store
         self._replica = replica
 
@@ -44,6 +57,12 @@ class SystemService:
             await self._store.pauses.list(),
             await self._store.operations.counts(),
             await self._store.executors.attached(),
+            SchedulerInfo(
+                self._schedules,
+                await self._store.leadership.current(),
+                await self._store.scheduling.counts(),
+                await self._store.scheduling.next_due(),
+            ),
         )
 
     async def pause(self, scope: Scope, *, reason: str, until: datetime | None, by: str) -> Pause:

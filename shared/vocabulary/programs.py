@@ -17,6 +17,7 @@ CONTROL_PLANE_SECTIONS: Final = frozenset(
         "scheduler",
         "discovery",
         "health",
+        "debt",
         "shutdown",
     }
 )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.domain.debt import DebtWeights, benefit_of, debt_of, virtual_deadline
+from control_plane.domain.debt import benefit_of, debt_of, virtual_deadline
+from control_plane.domain.debt_weights import DebtWeights
 from control_plane.domain.health import HealthMetrics, HealthReport, Metric, assess
 from control_plane.domain.identifiers import OperationType
 from control_plane.domain.scheduling import Charge, Outcomes
@@ -104,7 +106,8 @@ def test_the_weights_can_be_chosen() -> None:
     weights = DebtWeights(critical=7, per_stale_day=1, per_failure_percent=2, per_consecutive_failure=3)
     outcomes = {T.EXPIRE_SNAPSHOTS: ended(10, 1, 1)}
 
-    debt = debt_of(inspected(**SNAPSHOTS, **STALE), outcomes, now=NOON, rules=RULES, weights=weights)
+    rules = replace(RULES, debt_weights=weights)
+    debt = debt_of(inspected(**SNAPSHOTS, **STALE), outcomes, now=NOON, rules=rules)
 
     assert debt.score == pytest.approx(7 + 6 + 20 + 3)
 

@@ -110,6 +110,8 @@ def operation_to_proto(operation: Operation) -> pb.Operation:
         update_time=to_timestamp(operation.update_time or operation.create_time),
         etag=str(operation.revision),
         late_effects=operation.late_effects,
+        origin=to_enum(pb.OperationOrigin, "OPERATION_ORIGIN_", operation.origin),
+        slot_time=to_timestamp(operation.slot),
     )
 
 

@@ -6,7 +6,7 @@ from control_plane.domain.errors import FieldViolation, InvalidArgument
 from control_plane.domain.identifiers import CatalogName, quoted
 from control_plane.domain.pause import Pause
 from control_plane.rpc.convert.values import required, table_name, to_timestamp
-from control_plane.services.system import Scope, SystemInfo
+from control_plane.services.system import SchedulerInfo, Scope, SystemInfo
 from floe.v1 import system_pb2 as pb
 
 
@@ -21,7 +21,26 @@ def info_to_proto(info: SystemInfo) -> pb.GetServerInfoResponse:
         pauses=[pause_to_proto(pause) for pause in info.pauses],
         operation_counts={state.value: count for state, count in info.operation_counts.items()},
         attached_executors=info.attached_executors,
+        scheduler=_scheduler(info.scheduler),
     )
+
+
+def _scheduler(scheduler: SchedulerInfo) -> pb.SchedulerInfo:
+    term, counts = scheduler.term, scheduler.counts
+    message = pb.SchedulerInfo(
+        enabled=scheduler.enabled,
+        targets=counts["targets"],
+        due_targets=counts["due"],
+        deferred_targets=counts["deferred"],
+        unresolved_tables=counts["unresolved"],
+        next_due_time=to_timestamp(scheduler.next_due),
+    )
+    if term is not None:
+        message.leader_replica_id, message.term = term.holder, term.number
+        message.term_start_time.FromDatetime(term.start_time)
+        if term.last_pass_time is not None:
+            message.last_pass_time.FromDatetime(term.last_pass_time)
+    return message
 
 
 def scope_from_proto(request: pb.PauseRequest | pb.ResumeRequest) -> Scope:

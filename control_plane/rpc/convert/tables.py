@@ -6,7 +6,10 @@ from typing import Final
 
 from control_plane.domain.catalog import Table
 from control_plane.domain.health import HealthIssue, HealthReport, Metric
+from control_plane.domain.recommendations import Recommendation, recommend
 from control_plane.rpc.convert.values import to_enum, to_timestamp
+from control_plane.services.ranking import Ranked
+from floe.v1 import operation_pb2
 from floe.v1 import table_pb2 as pb
 
 _STATE: Final = "TABLE_STATE_"
@@ -42,6 +45,33 @@ def report_to_proto(report: HealthReport) -> pb.HealthReport:
         measure_time=to_timestamp(report.measure_time),
         error=report.error,
         scan_mode=report.metrics.scan_mode,
+        recommendations=[_recommendation(each) for each in recommend(report)],
+    )
+
+
+def ranked_to_proto(ranked: Ranked) -> pb.RankedTable:
+    table, debt = ranked.table, ranked.debt
+    report = table.health
+    return pb.RankedTable(
+        catalog=table.name.catalog,
+        namespace=table.name.namespace,
+        name=table.name.name,
+        debt=debt.score or 0.0,
+        rank=debt.rank,
+        parts=[pb.DebtPart(name=part.name, points=part.points, reducible=part.reducible) for part in debt.parts],
+        status=to_enum(pb.HealthStatus, _STATUS, report.status if report is not None else None),
+        measure_time=to_timestamp(report.measure_time if report is not None else None),
+    )
+
+
+def _recommendation(each: Recommendation) -> pb.Recommendation:
+    return pb.Recommendation(
+        operation_type=to_enum(operation_pb2.OperationType, "OPERATION_TYPE_", each.operation),
+        severity=to_enum(pb.IssueSeverity, _SEVERITY, each.severity),
+        reason=each.reason,
+        issues=each.issues,
+        reducible_file_count=None if each.reducible_file_count is None else int(each.reducible_file_count),
+        reducible_bytes=None if each.reducible_bytes is None else int(each.reducible_bytes),
     )
 
 

@@ -9,11 +9,12 @@ from control_plane.domain.identifiers import CatalogName, TableName
 from control_plane.domain.pattern import Pattern
 from control_plane.domain.scheduling import DecisionId
 from control_plane.rpc.convert.decisions import decision_filter_from_proto, decision_to_proto
-from control_plane.rpc.convert.tables import report_to_proto, table_to_proto
+from control_plane.rpc.convert.tables import ranked_to_proto, report_to_proto, table_to_proto
 from control_plane.rpc.convert.values import table_name
 from control_plane.rpc.pagination import Key, Paging
 from control_plane.rpc.types import Context
 from control_plane.services.explaining import ExplainingService
+from control_plane.services.ranking import RankingService
 from control_plane.services.tables import TableService
 from floe.v1 import table_pb2 as pb
 from floe.v1 import table_pb2_grpc as pb_grpc
@@ -21,7 +22,8 @@ from shared.telemetry.traces import current_traceparent
 
 
 class TableServicer(pb_grpc.TableServiceServicer):
-    def __init__(self, tables: TableService, explaining: ExplainingService) -> None:
+    def __init__(self, tables: TableService, ranking: RankingService, explaining: ExplainingService) -> None:
+        self._ranking = ranking
         self._tables = tables
         self._explaining = explaining
 
@@ -59,6 +61,18 @@ class TableServicer(pb_grpc.TableServiceServicer):
             reports=[report_to_proto(report) for report in page.reports], next_page_token=token
         )
 
+    async def ListTableRanking(
+        self, request: pb.ListTableRankingRequest, context: Context
+    ) -> pb.ListTableRankingResponse:
+        paging = Paging.of(request, parts=2)
+        rows = await self._ranking.list(
+            catalog=CatalogName(request.catalog) if request.catalog else None,
+            after=_rank_after(paging.after),
+            limit=paging.limit,
+        )
+        tables, token = paging.cut(rows, ranked_to_proto, lambda row: (row.score.hex(), str(row.table.name)))
+        return pb.ListTableRankingResponse(tables=tables, next_page_token=token)
+
     async def ListDecisions(self, request: pb.ListDecisionsRequest, context: Context) -> pb.ListDecisionsResponse:
         paging = Paging.of(request, parts=2)
         page = await self._explaining.decisions(
@@ -84,6 +98,15 @@ def _decision_after(key: Key | None) -> tuple[datetime, DecisionId] | None:
     try:
         return datetime.fromisoformat(key[0]), DecisionId(key[1])
     except ValueError:
+        raise _no_token() from None
+
+
+def _rank_after(key: Key | None) -> tuple[float, TableName] | None:
+    if key is None:
+        return None
+    try:
+        return float.fromhex(key[0]), TableName.parse(key[1], field="pageToken")
+    except (ValueError, OverflowError):
         raise _no_token() from None
 
 

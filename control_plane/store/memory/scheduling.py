@@ -163,9 +163,14 @@ class MemoryScheduling:
             targets = sorted(_targets(state, found), key=lambda target: (target.type.order, target.mode))
             return _facts(state, targets)
 
-    async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
+    async def outcomes(self, table_keys: Sequence[str]) -> Mapping[str, Mapping[OperationType, Outcomes]]:
+        wanted = set(table_keys)
         async with self._memory.step() as state:
-            return {kind: outcomes for (key, kind), outcomes in state.outcomes.items() if key == table_key}
+            found: dict[str, dict[OperationType, Outcomes]] = {}
+            for (key, kind), outcomes in state.outcomes.items():
+                if key in wanted:
+                    found.setdefault(key, {})[kind] = outcomes
+            return found
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         async with self._memory.step() as state:

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from control_plane.domain.catalog import Catalog, Table
 from control_plane.domain.executor import Executor
@@ -38,6 +38,8 @@ from control_plane.domain.scheduling import (
 )
 from control_plane.ports.operations import OperationEvent, Verdict
 from control_plane.ports.records import Clock, RequestKey
+
+EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class State:
     tables: list[Table] = field(default_factory=list)
     reports: dict[TableKey, tuple[KeptReport, ...]] = field(default_factory=dict)
     report_id: int = 0
+    debts: dict[TableKey, float] = field(default_factory=dict)
+    debts_kept_until: datetime = EVER
     executors: dict[ExecutorId, Executor] = field(default_factory=dict)
     operations: dict[OperationId, Operation] = field(default_factory=dict)
     history: dict[OperationId, Operation] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from control_plane.ports.operations import Retention
 from control_plane.ports.records import Clock
 from control_plane.store.feedback import CHARGES_KEPT
 from control_plane.store.hints import LocalHints
+from control_plane.store.memory.debts import MemoryDebts
 from control_plane.store.memory.executors import MemoryExecutors
 from control_plane.store.memory.leadership import MemoryLeadership
 from control_plane.store.memory.observations import MemoryObservations
@@ -29,6 +30,7 @@ class MemoryStore:
         self.policies = MemoryPolicies(memory)
         self.catalogs = MemoryCatalogs(memory)
         self.tables = MemoryTables(memory)
+        self.debts = MemoryDebts(memory)
         self.executors = MemoryExecutors(memory)
         self.operations = MemoryOperations(memory, rules)
         self.observations = MemoryObservations(memory)

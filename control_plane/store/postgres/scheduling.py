@@ -59,8 +59,8 @@ class PostgresScheduling(Resolution):
     async def facts(self, table: TableName) -> Sequence[SlotFacts]:
         return await self._targets.facts(table)
 
-    async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
-        return await self._targets.outcomes(table_key)
+    async def outcomes(self, table_keys: Sequence[str]) -> Mapping[str, Mapping[OperationType, Outcomes]]:
+        return await self._targets.outcomes(table_keys)
 
     async def spent(self, policies: Sequence[PolicyName], *, since: datetime) -> Mapping[PolicyName, Spent]:
         return await self._charges.spent(policies, since=since)

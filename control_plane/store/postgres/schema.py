@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger: Final = structlog.get_logger(__name__)
 
 # What this code needs, and the oldest code that the schema of its newest migration still serves.
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 COMPATIBLE_DOWN_TO: Final = 2
 
 MIN_SERVER_VERSION: Final = 14

@@ -13,6 +13,7 @@ from control_plane.domain.rules import Rules
 from control_plane.ports.operations import Retention
 from control_plane.store.postgres.catalogs import PostgresCatalogs
 from control_plane.store.postgres.database import Connecting, Database, open_pool, translated
+from control_plane.store.postgres.debts import PostgresDebts
 from control_plane.store.postgres.executors import PostgresExecutors
 from control_plane.store.postgres.hints import PostgresHints
 from control_plane.store.postgres.leadership import PostgresLeadership
@@ -41,6 +42,7 @@ class PostgresStore:
         self.policies = PostgresPolicies(database)
         self.catalogs = PostgresCatalogs(database)
         self.tables = PostgresTables(database)
+        self.debts = PostgresDebts(database)
         self.executors = PostgresExecutors(database)
         self.operations = PostgresOperations(database, rules)
         self.observations = PostgresObservations(database)

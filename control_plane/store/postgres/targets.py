@@ -95,7 +95,7 @@ WHERE g.catalog = $1 AND g.fence_key = $2
 _FENCE_KEY: Final = """
 SELECT fence_key FROM tables WHERE catalog = $1 AND namespace = $2 AND name = $3 AND state <> 'REPLACED'
 """
-_OUTCOMES: Final = "SELECT * FROM outcomes WHERE fence_key = $1"
+_OUTCOMES: Final = "SELECT * FROM outcomes WHERE fence_key = ANY ($1::text[])"
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NEXT_DUE: Final = "SELECT due FROM targets WHERE due IS NOT NULL ORDER BY due LIMIT 1"
 # An operation that somebody ends right now has looked for targets that await it, and may have missed this one: such a
@@ -167,9 +167,11 @@ class Targets:
         found = _facts(await self._database.fetch(_OF_TABLE, table.catalog, key))
         return sorted(found, key=lambda one: (one.target.type.order, one.target.mode))
 
-    async def outcomes(self, table_key: str) -> Mapping[OperationType, Outcomes]:
-        rows = await self._database.fetch(_OUTCOMES, table_key)
-        return {OperationType(row["type"]): _outcomes(row) for row in rows}
+    async def outcomes(self, table_keys: Sequence[str]) -> Mapping[str, Mapping[OperationType, Outcomes]]:
+        found: dict[str, dict[OperationType, Outcomes]] = {}
+        for row in await self._database.fetch(_OUTCOMES, list(table_keys)):
+            found.setdefault(row["fence_key"], {})[OperationType(row["type"])] = _outcomes(row)
+        return found
 
     async def approaching(self, *, after: Target | None, before: datetime, limit: int) -> Sequence[SlotFacts]:
         place = ("", "", "", "") if after is None else (after.catalog, after.table_key, after.type, after.mode)

@@ -10,15 +10,13 @@ import pty
 import re
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
 from floe.v1 import catalog_pb2, operation_pb2, policy_pb2, system_pb2, table_pb2, trigger_pb2
+from tests.support.command_line import operation, run, start
 from tests.support.scripted_server import Hang, Refusal, ScriptedServer
 
 LIST, WATCH = "OperationService/ListOperations", "OperationService/WatchOperations"
@@ -27,43 +25,6 @@ APPLY = "PolicyService/ApplyPolicies"
 STATS = "OperationService/GetOperationStats"
 Kind = policy_pb2.PolicyChange
 POLICY = "name: compact\ntablePattern: lake.**\nrewriteDataFiles:\n  minInputFiles: 2\n"
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-async def start(server: ScriptedServer, *arguments: str) -> Process:
-    floe = Path(sys.executable).with_name("floe")
-    environment = {**os.environ, "FLOE_SERVER": server.address, "NO_COLOR": "1"}
-    return await asyncio.create_subprocess_exec(floe, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
-
-
-async def run(server: ScriptedServer, *arguments: str, stdin: str = "") -> Ended:
-    process = await start(server, *arguments)
-    async with asyncio.timeout(60):
-        out, err = await process.communicate(stdin.encode())
-    assert process.returncode is not None
-    return Ended(process.returncode, out.decode(), err.decode())
-
-
-def operation(state: operation_pb2.OperationState.ValueType) -> operation_pb2.Operation:
-    return operation_pb2.Operation(
-        id="op-1",
-        type=operation_pb2.OPERATION_TYPE_REWRITE_DATA_FILES,
-        state=state,
-        catalog="lake",
-        namespace=["sales"],
-        table="orders",
-        etag=str(state),
-    )
 
 
 def change(state: operation_pb2.OperationState.ValueType) -> operation_pb2.WatchOperationsResponse:
@@ -493,64 +454,6 @@ async def test_operations_in_numbers_leave_out_what_nobody_knows(server: Scripte
     assert (heading[0], overall[0]) == ("TYPE", "all")
     (request,) = server.requests(STATS)
     assert (request.filter.catalog, request.window.seconds) == ("lake", 36 * 3_600)
-
-
-async def test_a_span_of_time_that_is_none_is_refused_before_the_call(server: ScriptedServer) -> None:
-    ended = await run(server, "op", "stats", "--window", "7 years")
-
-    assert ended.code != 0
-    assert "'7 years' is no span of time; write a number and m, h, d or w, such as 24h" in ended.err
-    assert not server.requests(STATS)
-
-
-async def test_a_plan_says_what_would_be_done_and_how_to_do_just_that(server: ScriptedServer) -> None:
-    compaction = trigger_pb2.PlannedOperation(
-        operation_type=operation_pb2.OPERATION_TYPE_REWRITE_DATA_FILES,
-        policy_name="tidy",
-        policy_generation=3,
-        input_files=100,
-        input_bytes=600 * 2**20,
-        output_files=2,
-        output_bytes=600 * 2**20,
-        duration_seconds=90,
-        duration_basis="from the last 4 of this type on this table, by the bytes that it rewrites",
-        risks=[trigger_pb2.PlanRisk(code="sampled", text="its figures are estimates")],
-        blockers=["paused: moving house"],
-        condition_text="would run: no conditions",
-    )
-    expiry = trigger_pb2.PlannedOperation(
-        operation_type=operation_pb2.OPERATION_TYPE_EXPIRE_SNAPSHOTS,
-        policy_name="tidy",
-        policy_generation=3,
-        expiring_snapshots=7,
-        retained_snapshots=0,
-        refusal="gc.enabled is false",
-    )
-    answer = trigger_pb2.PlanMaintenanceResponse(plan_hash="a.b.c", operations=[compaction, expiry])
-    server.script("TriggerService/PlanMaintenance", answer, answer)
-
-    shown = await run(server, "plan", "lake.sales.orders", "--policy", "tidy")
-    machine = await run(server, "plan", "lake.sales.orders", "-o", "json")
-
-    (asked, _) = server.requests("TriggerService/PlanMaintenance")
-    assert (asked.catalog, asked.namespace, asked.table, asked.policy_name) == ("lake", "sales", "orders", "tidy")
-    assert shown.code == 0
-    for line in ("100 files, 600.0 MiB", "2 files, 600.0 MiB", "about 1m30s, from the last 4", "its figures are"):
-        assert line in shown.out
-    for line in ("paused: moving house", "7 expire, 0 stay", "gc.enabled is false", "--plan a.b.c"):
-        assert line in shown.out
-    assert machine.json["planHash"] == "a.b.c"
-    assert "durationSeconds" not in machine.json["operations"][1], "what is not known is not there"
-
-
-async def test_a_trigger_can_demand_a_plan(server: ScriptedServer) -> None:
-    server.script(TRIGGER, Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the plan does not hold", "PLAN_CHANGED"))
-
-    ended = await run(server, "trigger", "lake.sales.orders", "--plan", "a.b.c")
-
-    assert server.requests(TRIGGER)[0].plan_hash == "a.b.c"
-    assert ended.code != 0
-    assert "the plan does not hold" in ended.err
 
 
 async def test_on_a_terminal_bars_are_drawn(server: ScriptedServer) -> None:

@@ -232,6 +232,10 @@ class Tables:
         """The known tables by name, of one catalog or of a pattern if given."""
         return self._loop.pager(self._tables.list(catalog=catalog, pattern=pattern, page_size=page_size))
 
+    def ranking(self, *, catalog: str = "", page_size: int = 0) -> Pager[table_pb2.RankedTable]:
+        """Tables by how much maintenance they are owed, the most first; of one catalog if given."""
+        return self._loop.pager(self._tables.ranking(catalog=catalog, page_size=page_size))
+
 
 class Decisions:
     """The answers to every why."""

@@ -97,6 +97,16 @@ class AsyncTables:
 
         return AsyncPager(fetch)
 
+    def ranking(self, *, catalog: str = "", page_size: int = 0) -> AsyncPager[pb.RankedTable]:
+        """Tables by how much maintenance they are owed, the most first; of one catalog if given."""
+
+        async def fetch(token: str) -> Page[pb.RankedTable]:
+            request = pb.ListTableRankingRequest(catalog=catalog, page_size=page_size, page_token=token)
+            answer = await self._transport.unary("TableService/ListTableRanking", request, pb.ListTableRankingResponse)
+            return Page(answer.tables, answer.next_page_token)
+
+        return AsyncPager(fetch)
+
 
 def _quoted(part: str) -> str:
     if part and not any(sign in part for sign in '."') and part == part.strip():

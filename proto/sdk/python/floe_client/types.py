@@ -17,6 +17,7 @@ from floe.v1.operation_pb2 import (
     OperationFigures,
     OperationFilter,
     OperationMetrics,
+    OperationOrigin,
     OperationProgress,
     OperationState,
     OperationType,
@@ -45,7 +46,7 @@ from floe.v1.policy_pb2 import (
     ScheduleConfig,
     TriggerConditions,
 )
-from floe.v1.system_pb2 import GetServerInfoResponse, PauseScope
+from floe.v1.system_pb2 import GetServerInfoResponse, PauseScope, SchedulerInfo
 from floe.v1.table_pb2 import (
     HealthIssue,
     HealthMetric,
@@ -53,6 +54,8 @@ from floe.v1.table_pb2 import (
     HealthStatus,
     IssueSeverity,
     Knowledge,
+    RankedTable,
+    Recommendation,
     Table,
     TableState,
 )
@@ -92,6 +95,7 @@ __all__ = [
     "OperationFigures",
     "OperationFilter",
     "OperationMetrics",
+    "OperationOrigin",
     "OperationProgress",
     "OperationState",
     "OperationType",
@@ -106,11 +110,14 @@ __all__ = [
     "PolicyLoser",
     "PreviewPolicyResponse",
     "PreviewedTable",
+    "RankedTable",
+    "Recommendation",
     "RewriteDataFilesConfig",
     "RewriteManifestsConfig",
     "RewritePositionDeletesConfig",
     "Run",
     "ScheduleConfig",
+    "SchedulerInfo",
     "SlotVerdict",
     "Table",
     "TableState",

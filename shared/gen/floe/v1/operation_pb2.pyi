@@ -229,6 +229,32 @@ VERIFICATION_VERDICT_UNVERIFIED: VerificationVerdict.ValueType  # 3
 """Nothing can be said, for example because the predecessor's metadata is gone. Neither passed nor failed."""
 Global___VerificationVerdict: _TypeAlias = VerificationVerdict  # noqa: Y015
 
+class _OperationOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OperationOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OperationOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OPERATION_ORIGIN_UNSPECIFIED: _OperationOrigin.ValueType  # 0
+    OPERATION_ORIGIN_SCHEDULE: _OperationOrigin.ValueType  # 1
+    """A slot of its policy's schedule."""
+    OPERATION_ORIGIN_TRIGGER: _OperationOrigin.ValueType  # 2
+    """A person or a program."""
+    OPERATION_ORIGIN_RETRY: _OperationOrigin.ValueType  # 3
+    """A person or a program, to repeat an operation that ended."""
+
+class OperationOrigin(_OperationOrigin, metaclass=_OperationOriginEnumTypeWrapper):
+    """What made an operation."""
+
+OPERATION_ORIGIN_UNSPECIFIED: OperationOrigin.ValueType  # 0
+OPERATION_ORIGIN_SCHEDULE: OperationOrigin.ValueType  # 1
+"""A slot of its policy's schedule."""
+OPERATION_ORIGIN_TRIGGER: OperationOrigin.ValueType  # 2
+"""A person or a program."""
+OPERATION_ORIGIN_RETRY: OperationOrigin.ValueType  # 3
+"""A person or a program, to repeat an operation that ended."""
+Global___OperationOrigin: _TypeAlias = OperationOrigin  # noqa: Y015
+
 @_typing.final
 class Operation(_message.Message):
     """One maintenance action of one table under one policy generation."""
@@ -272,6 +298,8 @@ class Operation(_message.Message):
     BLOCKERS_FIELD_NUMBER: _builtins.int
     LATE_EFFECTS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    SLOT_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, a UUID."""
     type: Global___OperationType.ValueType
@@ -305,6 +333,7 @@ class Operation(_message.Message):
     """Opaque version of this resource."""
     late_effects: _builtins.bool
     """Effects found after the end that no accepted result explains."""
+    origin: Global___OperationOrigin.ValueType
     @_builtins.property
     def namespace(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -345,6 +374,10 @@ class Operation(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
+    @_builtins.property
+    def slot_time(self) -> _timestamp_pb2.Timestamp:
+        """The slot of the schedule that it was made for; unset unless a schedule made it."""
+
     def __init__(
         self,
         *,
@@ -385,10 +418,12 @@ class Operation(_message.Message):
         blockers: _abc.Iterable[_builtins.str] | None = ...,
         late_effects: _builtins.bool = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        origin: Global___OperationOrigin.ValueType = ...,
+        slot_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_request_time", b"cancel_request_time", "create_time", b"create_time", "failure", b"failure", "finish_time", b"finish_time", "metrics", b"metrics", "not_before", b"not_before", "progress", b"progress", "queue_deadline", b"queue_deadline", "start_time", b"start_time", "update_time", b"update_time", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_request_time", b"cancel_request_time", "create_time", b"create_time", "failure", b"failure", "finish_time", b"finish_time", "metrics", b"metrics", "not_before", b"not_before", "progress", b"progress", "queue_deadline", b"queue_deadline", "slot_time", b"slot_time", "start_time", b"start_time", "update_time", b"update_time", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts", b"attempts", "blockers", b"blockers", "cancel_request_time", b"cancel_request_time", "cancel_requested_by", b"cancel_requested_by", "catalog", b"catalog", "create_time", b"create_time", "effects", b"effects", "epoch", b"epoch", "etag", b"etag", "executor_id", b"executor_id", "failure", b"failure", "finish_time", b"finish_time", "id", b"id", "late_effects", b"late_effects", "max_attempts", b"max_attempts", "metrics", b"metrics", "namespace", b"namespace", "not_before", b"not_before", "outcome", b"outcome", "policy_generation", b"policy_generation", "policy_name", b"policy_name", "progress", b"progress", "queue_deadline", b"queue_deadline", "requested_by", b"requested_by", "retry_of", b"retry_of", "run_id", b"run_id", "snapshot_ids", b"snapshot_ids", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "table", b"table", "table_uuid", b"table_uuid", "trigger_id", b"trigger_id", "type", b"type", "update_time", b"update_time", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts", b"attempts", "blockers", b"blockers", "cancel_request_time", b"cancel_request_time", "cancel_requested_by", b"cancel_requested_by", "catalog", b"catalog", "create_time", b"create_time", "effects", b"effects", "epoch", b"epoch", "etag", b"etag", "executor_id", b"executor_id", "failure", b"failure", "finish_time", b"finish_time", "id", b"id", "late_effects", b"late_effects", "max_attempts", b"max_attempts", "metrics", b"metrics", "namespace", b"namespace", "not_before", b"not_before", "origin", b"origin", "outcome", b"outcome", "policy_generation", b"policy_generation", "policy_name", b"policy_name", "progress", b"progress", "queue_deadline", b"queue_deadline", "requested_by", b"requested_by", "retry_of", b"retry_of", "run_id", b"run_id", "slot_time", b"slot_time", "snapshot_ids", b"snapshot_ids", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "table", b"table", "table_uuid", b"table_uuid", "trigger_id", b"trigger_id", "type", b"type", "update_time", b"update_time", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

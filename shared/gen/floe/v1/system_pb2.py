@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66loe/v1/system.proto\x12\x07\x66loe.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xd1\x03\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstore_type\x18\x04 \x01(\t\x12\x16\n\x0eschema_version\x18\x05 \x01(\x05\x12>\n\x08settings\x18\x06 \x03(\x0b\x32,.floe.v1.GetServerInfoResponse.SettingsEntry\x12#\n\x06pauses\x18\x07 \x03(\x0b\x32\x13.floe.v1.PauseScope\x12M\n\x10operation_counts\x18\x08 \x03(\x0b\x32\x33.floe.v1.GetServerInfoResponse.OperationCountsEntry\x12\x1a\n\x12\x61ttached_executors\x18\t \x01(\x05\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14OperationCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xbd\x01\n\nPauseScope\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpaused_by\x18\x06 \x01(\t\x12.\n\npause_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x01\n\x0cPauseRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"3\n\rPauseResponse\x12\"\n\x05pause\x18\x01 \x01(\x0b\x32\x13.floe.v1.PauseScope\"V\n\rResumeRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x10\n\x0eResumeResponse2\xb5\x02\n\rSystemService\x12n\n\rGetServerInfo\x12\x1d.floe.v1.GetServerInfoRequest\x1a\x1e.floe.v1.GetServerInfoResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/system/info\x12W\n\x05Pause\x12\x15.floe.v1.PauseRequest\x1a\x16.floe.v1.PauseResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/system:pause:\x01*\x12[\n\x06Resume\x12\x16.floe.v1.ResumeRequest\x1a\x17.floe.v1.ResumeResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/system:resume:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66loe/v1/system.proto\x12\x07\x66loe.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xfc\x03\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstore_type\x18\x04 \x01(\t\x12\x16\n\x0eschema_version\x18\x05 \x01(\x05\x12>\n\x08settings\x18\x06 \x03(\x0b\x32,.floe.v1.GetServerInfoResponse.SettingsEntry\x12#\n\x06pauses\x18\x07 \x03(\x0b\x32\x13.floe.v1.PauseScope\x12M\n\x10operation_counts\x18\x08 \x03(\x0b\x32\x33.floe.v1.GetServerInfoResponse.OperationCountsEntry\x12\x1a\n\x12\x61ttached_executors\x18\t \x01(\x05\x12)\n\tscheduler\x18\n \x01(\x0b\x32\x16.floe.v1.SchedulerInfo\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14OperationCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xc0\x02\n\rSchedulerInfo\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x19\n\x11leader_replica_id\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x03\x12\x33\n\x0fterm_start_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_pass_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07targets\x18\x06 \x01(\x03\x12\x13\n\x0b\x64ue_targets\x18\x07 \x01(\x03\x12\x18\n\x10\x64\x65\x66\x65rred_targets\x18\x08 \x01(\x03\x12\x19\n\x11unresolved_tables\x18\t \x01(\x03\x12\x31\n\rnext_due_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbd\x01\n\nPauseScope\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpaused_by\x18\x06 \x01(\t\x12.\n\npause_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x01\n\x0cPauseRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"3\n\rPauseResponse\x12\"\n\x05pause\x18\x01 \x01(\x0b\x32\x13.floe.v1.PauseScope\"V\n\rResumeRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x10\n\x0eResumeResponse2\xb5\x02\n\rSystemService\x12n\n\rGetServerInfo\x12\x1d.floe.v1.GetServerInfoRequest\x1a\x1e.floe.v1.GetServerInfoResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/system/info\x12W\n\x05Pause\x12\x15.floe.v1.PauseRequest\x1a\x16.floe.v1.PauseResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/system:pause:\x01*\x12[\n\x06Resume\x12\x16.floe.v1.ResumeRequest\x1a\x17.floe.v1.ResumeResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/system:resume:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,21 +49,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFOREQUEST']._serialized_start=129
   _globals['_GETSERVERINFOREQUEST']._serialized_end=151
   _globals['_GETSERVERINFORESPONSE']._serialized_start=154
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=619
-  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_start=516
-  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_end=563
-  _globals['_GETSERVERINFORESPONSE_OPERATIONCOUNTSENTRY']._serialized_start=565
-  _globals['_GETSERVERINFORESPONSE_OPERATIONCOUNTSENTRY']._serialized_end=619
-  _globals['_PAUSESCOPE']._serialized_start=622
-  _globals['_PAUSESCOPE']._serialized_end=811
-  _globals['_PAUSEREQUEST']._serialized_start=814
-  _globals['_PAUSEREQUEST']._serialized_end=964
-  _globals['_PAUSERESPONSE']._serialized_start=966
-  _globals['_PAUSERESPONSE']._serialized_end=1017
-  _globals['_RESUMEREQUEST']._serialized_start=1019
-  _globals['_RESUMEREQUEST']._serialized_end=1105
-  _globals['_RESUMERESPONSE']._serialized_start=1107
-  _globals['_RESUMERESPONSE']._serialized_end=1123
-  _globals['_SYSTEMSERVICE']._serialized_start=1126
-  _globals['_SYSTEMSERVICE']._serialized_end=1435
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=662
+  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_start=559
+  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_end=606
+  _globals['_GETSERVERINFORESPONSE_OPERATIONCOUNTSENTRY']._serialized_start=608
+  _globals['_GETSERVERINFORESPONSE_OPERATIONCOUNTSENTRY']._serialized_end=662
+  _globals['_SCHEDULERINFO']._serialized_start=665
+  _globals['_SCHEDULERINFO']._serialized_end=985
+  _globals['_PAUSESCOPE']._serialized_start=988
+  _globals['_PAUSESCOPE']._serialized_end=1177
+  _globals['_PAUSEREQUEST']._serialized_start=1180
+  _globals['_PAUSEREQUEST']._serialized_end=1330
+  _globals['_PAUSERESPONSE']._serialized_start=1332
+  _globals['_PAUSERESPONSE']._serialized_end=1383
+  _globals['_RESUMEREQUEST']._serialized_start=1385
+  _globals['_RESUMEREQUEST']._serialized_end=1471
+  _globals['_RESUMERESPONSE']._serialized_start=1473
+  _globals['_RESUMERESPONSE']._serialized_end=1489
+  _globals['_SYSTEMSERVICE']._serialized_start=1492
+  _globals['_SYSTEMSERVICE']._serialized_end=1801
 # @@protoc_insertion_point(module_scope)

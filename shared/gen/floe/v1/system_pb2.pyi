@@ -87,6 +87,7 @@ class GetServerInfoResponse(_message.Message):
     PAUSES_FIELD_NUMBER: _builtins.int
     OPERATION_COUNTS_FIELD_NUMBER: _builtins.int
     ATTACHED_EXECUTORS_FIELD_NUMBER: _builtins.int
+    SCHEDULER_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     replica_id: _builtins.str
     """This replica; new with every start."""
@@ -106,6 +107,8 @@ class GetServerInfoResponse(_message.Message):
     def operation_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Unfinished operations by state name."""
 
+    @_builtins.property
+    def scheduler(self) -> Global___SchedulerInfo: ...
     def __init__(
         self,
         *,
@@ -118,14 +121,76 @@ class GetServerInfoResponse(_message.Message):
         pauses: _abc.Iterable[Global___PauseScope] | None = ...,
         operation_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         attached_executors: _builtins.int = ...,
+        scheduler: Global___SchedulerInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduler", b"scheduler", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached_executors", b"attached_executors", "operation_counts", b"operation_counts", "pauses", b"pauses", "replica_id", b"replica_id", "schema_version", b"schema_version", "settings", b"settings", "start_time", b"start_time", "store_type", b"store_type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached_executors", b"attached_executors", "operation_counts", b"operation_counts", "pauses", b"pauses", "replica_id", b"replica_id", "scheduler", b"scheduler", "schema_version", b"schema_version", "settings", b"settings", "start_time", b"start_time", "store_type", b"store_type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class SchedulerInfo(_message.Message):
+    """Who schedules, and what there is to schedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    LEADER_REPLICA_ID_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    TERM_START_TIME_FIELD_NUMBER: _builtins.int
+    LAST_PASS_TIME_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    DUE_TARGETS_FIELD_NUMBER: _builtins.int
+    DEFERRED_TARGETS_FIELD_NUMBER: _builtins.int
+    UNRESOLVED_TABLES_FIELD_NUMBER: _builtins.int
+    NEXT_DUE_TIME_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    """Whether this replica takes part; FLOE_SCHEDULER__ENABLED."""
+    leader_replica_id: _builtins.str
+    """The replica that leads; empty if none does."""
+    term: _builtins.int
+    targets: _builtins.int
+    """Operation types of tables that a schedule governs."""
+    due_targets: _builtins.int
+    """Of those, whose time has come."""
+    deferred_targets: _builtins.int
+    """Of those, whose slot waits."""
+    unresolved_tables: _builtins.int
+    """Tables that are to be matched with the policies anew."""
+    @_builtins.property
+    def term_start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_pass_time(self) -> _timestamp_pb2.Timestamp:
+        """When the leader last completed a pass."""
+
+    @_builtins.property
+    def next_due_time(self) -> _timestamp_pb2.Timestamp:
+        """When the leader will have something to do; unset if nothing is scheduled."""
+
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool = ...,
+        leader_replica_id: _builtins.str = ...,
+        term: _builtins.int = ...,
+        term_start_time: _timestamp_pb2.Timestamp | None = ...,
+        last_pass_time: _timestamp_pb2.Timestamp | None = ...,
+        targets: _builtins.int = ...,
+        due_targets: _builtins.int = ...,
+        deferred_targets: _builtins.int = ...,
+        unresolved_tables: _builtins.int = ...,
+        next_due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_pass_time", b"last_pass_time", "next_due_time", b"next_due_time", "term_start_time", b"term_start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferred_targets", b"deferred_targets", "due_targets", b"due_targets", "enabled", b"enabled", "last_pass_time", b"last_pass_time", "leader_replica_id", b"leader_replica_id", "next_due_time", b"next_due_time", "targets", b"targets", "term", b"term", "term_start_time", b"term_start_time", "unresolved_tables", b"unresolved_tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulerInfo: _TypeAlias = SchedulerInfo  # noqa: Y015
 
 @_typing.final
 class PauseScope(_message.Message):

@@ -188,6 +188,7 @@ class HealthReport(_message.Message):
     MEASURE_TIME_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     SCAN_MODE_FIELD_NUMBER: _builtins.int
+    RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
     status: Global___HealthStatus.ValueType
     score: _builtins.int
     """0 to 100: 100 less 30 for each critical and 10 for each warning issue."""
@@ -203,6 +204,10 @@ class HealthReport(_message.Message):
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthMetric]: ...
     @_builtins.property
     def measure_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
+        """The operations that would make the table healthier, in the order of a run. They veto nothing."""
+
     def __init__(
         self,
         *,
@@ -214,14 +219,64 @@ class HealthReport(_message.Message):
         measure_time: _timestamp_pb2.Timestamp | None = ...,
         error: _builtins.str = ...,
         scan_mode: _builtins.str = ...,
+        recommendations: _abc.Iterable[Global___Recommendation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "issues", b"issues", "measure_time", b"measure_time", "metadata_location", b"metadata_location", "metrics", b"metrics", "scan_mode", b"scan_mode", "score", b"score", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "issues", b"issues", "measure_time", b"measure_time", "metadata_location", b"metadata_location", "metrics", b"metrics", "recommendations", b"recommendations", "scan_mode", b"scan_mode", "score", b"score", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HealthReport: _TypeAlias = HealthReport  # noqa: Y015
+
+@_typing.final
+class Recommendation(_message.Message):
+    """One operation, and the issues that it would make smaller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_TYPE_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ISSUES_FIELD_NUMBER: _builtins.int
+    REDUCIBLE_FILE_COUNT_FIELD_NUMBER: _builtins.int
+    REDUCIBLE_BYTES_FIELD_NUMBER: _builtins.int
+    operation_type: _operation_pb2.OperationType.ValueType
+    severity: Global___IssueSeverity.ValueType
+    """Of its worst issue."""
+    reason: _builtins.str
+    """For people."""
+    reducible_file_count: _builtins.int
+    """The data files that it would remove, and the bytes that it would rewrite."""
+    reducible_bytes: _builtins.int
+    @_builtins.property
+    def issues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For example TOO_MANY_SMALL_FILES."""
+
+    def __init__(
+        self,
+        *,
+        operation_type: _operation_pb2.OperationType.ValueType = ...,
+        severity: Global___IssueSeverity.ValueType = ...,
+        reason: _builtins.str = ...,
+        issues: _abc.Iterable[_builtins.str] | None = ...,
+        reducible_file_count: _builtins.int | None = ...,
+        reducible_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reducible_bytes", b"_reducible_bytes", "_reducible_file_count", b"_reducible_file_count", "reducible_bytes", b"reducible_bytes", "reducible_file_count", b"reducible_file_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reducible_bytes", b"_reducible_bytes", "_reducible_file_count", b"_reducible_file_count", "issues", b"issues", "operation_type", b"operation_type", "reason", b"reason", "reducible_bytes", b"reducible_bytes", "reducible_file_count", b"reducible_file_count", "severity", b"severity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reducible_bytes: _TypeAlias = _typing.Literal["reducible_bytes"]  # noqa: Y015
+    _WhichOneofArgType__reducible_bytes: _TypeAlias = _typing.Literal["_reducible_bytes", b"_reducible_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__reducible_file_count: _TypeAlias = _typing.Literal["reducible_file_count"]  # noqa: Y015
+    _WhichOneofArgType__reducible_file_count: _TypeAlias = _typing.Literal["_reducible_file_count", b"_reducible_file_count"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reducible_bytes) -> _WhichOneofReturnType__reducible_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reducible_file_count) -> _WhichOneofReturnType__reducible_file_count | None: ...
+
+Global___Recommendation: _TypeAlias = Recommendation  # noqa: Y015
 
 @_typing.final
 class HealthIssue(_message.Message):
@@ -497,6 +552,134 @@ class ListHealthReportsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListHealthReportsResponse: _TypeAlias = ListHealthReportsResponse  # noqa: Y015
+
+@_typing.final
+class ListTableRankingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CATALOG_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0: 50. More than 1,000 is taken as 1,000; negative is refused."""
+    page_token: _builtins.str
+    catalog: _builtins.str
+    """Only tables of this catalog."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        catalog: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTableRankingRequest: _TypeAlias = ListTableRankingRequest  # noqa: Y015
+
+@_typing.final
+class ListTableRankingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedTable]:
+        """Tables that were never measured are not there."""
+
+    def __init__(
+        self,
+        *,
+        tables: _abc.Iterable[Global___RankedTable] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "tables", b"tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTableRankingResponse: _TypeAlias = ListTableRankingResponse  # noqa: Y015
+
+@_typing.final
+class RankedTable(_message.Message):
+    """A table and how much maintenance it is owed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DEBT_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    MEASURE_TIME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    name: _builtins.str
+    debt: _builtins.float
+    """0 to 1,000: the sum of the parts."""
+    rank: _builtins.float
+    """What of it ranks the table's operations: what maintenance can make smaller now."""
+    status: Global___HealthStatus.ValueType
+    @_builtins.property
+    def namespace(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DebtPart]: ...
+    @_builtins.property
+    def measure_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        namespace: _abc.Iterable[_builtins.str] | None = ...,
+        name: _builtins.str = ...,
+        debt: _builtins.float = ...,
+        rank: _builtins.float = ...,
+        parts: _abc.Iterable[Global___DebtPart] | None = ...,
+        status: Global___HealthStatus.ValueType = ...,
+        measure_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "debt", b"debt", "measure_time", b"measure_time", "name", b"name", "namespace", b"namespace", "parts", b"parts", "rank", b"rank", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankedTable: _TypeAlias = RankedTable  # noqa: Y015
+
+@_typing.final
+class DebtPart(_message.Message):
+    """One part of a debt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    REDUCIBLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For example `issues.TOO_MANY_SNAPSHOTS`, `staleness`, `failure_rate` or `consecutive_failures`."""
+    points: _builtins.float
+    reducible: _builtins.bool
+    """Maintenance can make it smaller, and nothing holds that back."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        points: _builtins.float = ...,
+        reducible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "points", b"points", "reducible", b"reducible"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DebtPart: _TypeAlias = DebtPart  # noqa: Y015
 
 @_typing.final
 class ListDecisionsRequest(_message.Message):

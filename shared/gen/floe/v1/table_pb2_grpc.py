@@ -55,6 +55,11 @@ class TableServiceStub:
                 request_serializer=floe_dot_v1_dot_table__pb2.ListHealthReportsRequest.SerializeToString,
                 response_deserializer=floe_dot_v1_dot_table__pb2.ListHealthReportsResponse.FromString,
                 _registered_method=True)
+        self.ListTableRanking = channel.unary_unary(
+                '/floe.v1.TableService/ListTableRanking',
+                request_serializer=floe_dot_v1_dot_table__pb2.ListTableRankingRequest.SerializeToString,
+                response_deserializer=floe_dot_v1_dot_table__pb2.ListTableRankingResponse.FromString,
+                _registered_method=True)
         self.ListDecisions = channel.unary_unary(
                 '/floe.v1.TableService/ListDecisions',
                 request_serializer=floe_dot_v1_dot_table__pb2.ListDecisionsRequest.SerializeToString,
@@ -97,6 +102,15 @@ class TableServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTableRanking(self, request, context):
+        """Returns known tables by how much maintenance they are owed, the most first, a page at a time, with what makes it up.
+        The order is as it was reckoned last, seconds after a report or the end of an operation; the figures are those of now.
+        Errors: NOT_FOUND (CATALOG_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDecisions(self, request, context):
         """Returns decisions about slots, newest first, a page at a time; kept for 30 days.
         Errors: INVALID_ARGUMENT (a namespace without a table, a malformed name).
@@ -127,6 +141,11 @@ def add_TableServiceServicer_to_server(servicer, server):
                     servicer.ListHealthReports,
                     request_deserializer=floe_dot_v1_dot_table__pb2.ListHealthReportsRequest.FromString,
                     response_serializer=floe_dot_v1_dot_table__pb2.ListHealthReportsResponse.SerializeToString,
+            ),
+            'ListTableRanking': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTableRanking,
+                    request_deserializer=floe_dot_v1_dot_table__pb2.ListTableRankingRequest.FromString,
+                    response_serializer=floe_dot_v1_dot_table__pb2.ListTableRankingResponse.SerializeToString,
             ),
             'ListDecisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDecisions,
@@ -243,6 +262,33 @@ class TableService:
             '/floe.v1.TableService/ListHealthReports',
             floe_dot_v1_dot_table__pb2.ListHealthReportsRequest.SerializeToString,
             floe_dot_v1_dot_table__pb2.ListHealthReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTableRanking(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/floe.v1.TableService/ListTableRanking',
+            floe_dot_v1_dot_table__pb2.ListTableRankingRequest.SerializeToString,
+            floe_dot_v1_dot_table__pb2.ListTableRankingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,11 @@ class TableServiceStub:
     """Returns the kept health reports of a table, newest first, a page at a time: at most 100, of at most 30 days.
     Errors: NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
     """
+    ListTableRanking: _aio.UnaryUnaryMultiCallable[_table_pb2.ListTableRankingRequest, _table_pb2.ListTableRankingResponse]
+    """Returns known tables by how much maintenance they are owed, the most first, a page at a time, with what makes it up.
+    The order is as it was reckoned last, seconds after a report or the end of an operation; the figures are those of now.
+    Errors: NOT_FOUND (CATALOG_NOT_FOUND).
+    """
     ListDecisions: _aio.UnaryUnaryMultiCallable[_table_pb2.ListDecisionsRequest, _table_pb2.ListDecisionsResponse]
     """Returns decisions about slots, newest first, a page at a time; kept for 30 days.
     Errors: INVALID_ARGUMENT (a namespace without a table, a malformed name).
@@ -74,6 +79,17 @@ class TableServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_table_pb2.ListHealthReportsResponse]:
         """Returns the kept health reports of a table, newest first, a page at a time: at most 100, of at most 30 days.
         Errors: NOT_FOUND (TABLE_NOT_FOUND, CATALOG_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTableRanking(
+        self,
+        request: _table_pb2.ListTableRankingRequest,
+        context: _aio.ServicerContext[_table_pb2.ListTableRankingRequest, _abc.Awaitable[_table_pb2.ListTableRankingResponse]],
+    ) -> _abc.Awaitable[_table_pb2.ListTableRankingResponse]:
+        """Returns known tables by how much maintenance they are owed, the most first, a page at a time, with what makes it up.
+        The order is as it was reckoned last, seconds after a report or the end of an operation; the figures are those of now.
+        Errors: NOT_FOUND (CATALOG_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod

@@ -29,6 +29,7 @@ Types = Annotated[
 ]
 Policy = Annotated[str, typer.Option("--policy", metavar="NAME", help="Only of this policy.")]
 Run = Annotated[str, typer.Option("--run", metavar="ID", help="Only of this run.")]
+TriggerId = Annotated[str, typer.Option("--trigger", metavar="ID", help="Only of this trigger.")]
 
 
 def add_trigger(parent: typer.Typer) -> None:
@@ -117,6 +118,7 @@ def list_some(
     types: Types = None,
     policy: Policy = "",
     run: Run = "",
+    trigger_id: TriggerId = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
 ) -> None:
     """List operations, newest first."""
@@ -125,7 +127,7 @@ def list_some(
     from floe_client.cli.following import state_name, summary, type_name
     from floe_client.cli.render import age, as_json, print_json, print_table
 
-    filter = _filter(table, catalog, states, types, policy, run)
+    filter = _filter(table, catalog, states, types, policy, run, trigger_id)
     with shell.connect() as client:
         operations = list(islice(client.operations.list(filter, page_size=min(limit, 1_000)), limit))
     if shell.as_json:
@@ -157,12 +159,13 @@ def stats(
     types: Types = None,
     policy: Policy = "",
     run: Run = "",
+    trigger_id: TriggerId = "",
     window: Annotated[str, typer.Option(metavar="SPAN", help="Asked for within so long: 90m, 24h, 7d or 4w.")] = "7d",
 ) -> None:
     """Show operations in numbers: how they ended, how long they took, what they rewrote."""
     from floe_client.cli.operation_stats import show, span
 
-    filter, within = _filter(table, catalog, states, types, policy, run), span(window)
+    filter, within = _filter(table, catalog, states, types, policy, run, trigger_id), span(window)
     with shell.connect() as client:
         answer = client.operations.stats(filter, window=within)
     show(shell, answer)
@@ -176,6 +179,20 @@ def get(shell: Shell, id: Id) -> None:
     _show(shell, operation)
 
 
+@command(app, "run", example="floe op run 0190c0de-…")
+def run_view(
+    shell: Shell, id: Annotated[str, typer.Argument(metavar="RUN", help="The id of the run.", show_default=False)]
+) -> None:
+    """Show the operations of one run in their order, and what they come to together."""
+    from floe_client.cli.runs import show
+    from floe_client.types import OperationFilter
+
+    filter = OperationFilter(run_id=id)
+    with shell.connect() as client:
+        operations = list(client.operations.list(filter))
+    show(shell, id, operations)
+
+
 @command(app, "watch", example="floe op watch 0190c0de-… ; floe op watch --catalog lake -o json")
 def watch(
     shell: Shell,
@@ -186,12 +203,13 @@ def watch(
     types: Types = None,
     policy: Policy = "",
     run: Run = "",
+    trigger_id: TriggerId = "",
     cursor: Annotated[str, typer.Option(help="Go on from there: the cursor of an earlier JSON line.")] = "",
 ) -> None:
     """Follow operations to their end (1 unless all succeeded), or all of a filter until ^C."""
     from floe_client.cli.following import follow
 
-    filter = _filter(table, catalog, states, types, policy, run)
+    filter = _filter(table, catalog, states, types, policy, run, trigger_id)
     with shell.connect() as client:
         if ids:
             follow(client.operations.follow(ids), ids=tuple(ids), as_json_lines=shell.as_json)
@@ -254,7 +272,13 @@ def retry(
 
 
 def _filter(
-    table: str, catalog: str, states: list[str] | None, types: list[str] | None, policy: str, run: str
+    table: str,
+    catalog: str,
+    states: list[str] | None,
+    types: list[str] | None,
+    policy: str,
+    run: str,
+    trigger_id: str,
 ) -> OperationFilter:
     from floe_client.operations import operation_state, operation_type
     from floe_client.tables import TableName
@@ -266,6 +290,7 @@ def _filter(
         types=[operation_type(each) for each in types or ()],
         policy_name=policy,
         run_id=run,
+        trigger_id=trigger_id,
     )
     if table:
         name = TableName.parse(table)
@@ -284,6 +309,15 @@ def _end(operations: Sequence[Operation]) -> None:
         print(f"floe: {failed(each).message}", file=sys.stderr)
     if unhappy:
         raise typer.Exit(Exit.FAILED)
+
+
+def _origin(operation: Operation) -> str:
+    from floe_client.cli.render import when
+    from floe_client.types import OperationOrigin
+
+    if operation.origin == OperationOrigin.OPERATION_ORIGIN_SCHEDULE:
+        return f"the schedule of its policy, slot {when(operation.slot_time)}"
+    return operation.requested_by
 
 
 def _table(operation: Operation) -> str:
@@ -311,6 +345,7 @@ def _show(shell: Shell, operation: Operation) -> None:
             ("waits for", "; ".join(operation.blockers)),
             ("progress", progress_text(operation.progress) if operation.HasField("progress") else ""),
             ("policy", f"{operation.policy_name}, generation {operation.policy_generation}"),
+            ("asked by", _origin(operation)),
             ("run", operation.run_id),
             ("retry of", operation.retry_of),
             ("attempt", f"{operation.attempt} of {operation.max_attempts}"),

@@ -11,7 +11,7 @@ from floe_client.cli.shell import Shell, command
 from floe_client.errors import FieldViolation, InvalidArgument
 
 if TYPE_CHECKING:
-    from floe_client.types import PauseScope
+    from floe_client.types import PauseScope, SchedulerInfo
 
 Scope = Annotated[
     str,
@@ -78,6 +78,7 @@ def status(shell: Shell) -> None:
             ("store", f"{info.store_type}, schema {info.schema_version}"),
             ("executors", str(info.attached_executors)),
             ("operations", counts or "none unfinished"),
+            *_scheduler(info.scheduler),
         ]
     )
     if info.pauses:
@@ -90,6 +91,26 @@ def status(shell: Shell) -> None:
             ),
             empty="",
         )
+
+
+def _scheduler(scheduler: SchedulerInfo) -> list[tuple[str, str]]:
+    from floe_client.cli.render import age, number, when
+
+    if scheduler.leader_replica_id:
+        term = f"replica {scheduler.leader_replica_id}, term {scheduler.term} since {when(scheduler.term_start_time)}"
+        last = f", last pass {age(scheduler.last_pass_time)} ago" if scheduler.HasField("last_pass_time") else ""
+        leader = term + last
+    else:
+        leader = "none: no slot is decided until one is elected"
+    due, waiting = number(scheduler.due_targets), number(scheduler.deferred_targets)
+    targets = f"{number(scheduler.targets)}, {due} due, {waiting} waiting"
+    return [
+        ("scheduler", "takes part" if scheduler.enabled else "turned off here (FLOE_SCHEDULER__ENABLED)"),
+        ("leader", leader),
+        ("targets", targets),
+        ("to resolve", f"{number(scheduler.unresolved_tables)} tables" if scheduler.unresolved_tables else ""),
+        ("next due", when(scheduler.next_due_time)),
+    ]
 
 
 def _parts(scope: str) -> tuple[str, str, str]:

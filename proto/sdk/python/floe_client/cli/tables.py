@@ -10,7 +10,7 @@ from floe_client.cli.groups import group
 from floe_client.cli.shell import Shell, command
 
 if TYPE_CHECKING:
-    from floe_client.types import HealthMetric, HealthReport, Table
+    from floe_client.types import HealthMetric, HealthReport, RankedTable, Table
 
 app = group("The tables that are known, and how they are.")
 
@@ -72,6 +72,40 @@ def health(shell: Shell, table: Name) -> None:
     _show(shell, seen)
 
 
+@command(app, "ranking", example="floe table ranking --catalog lake --limit 20")
+def ranking(
+    shell: Shell,
+    catalog: Annotated[str, typer.Option(help="Only tables of this catalog.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the most indebted.")] = 50,
+) -> None:
+    """List the tables that are owed most maintenance, with what makes up their debt."""
+    from itertools import islice
+
+    from floe_client.cli.render import age, as_json, number, print_json, print_table, short
+    from floe_client.types import HealthStatus
+
+    with shell.connect() as client:
+        found = list(islice(client.tables.ranking(catalog=catalog, page_size=min(limit, 1_000)), limit))
+    if shell.as_json:
+        print_json({"tables": [as_json(each) for each in found]})
+        return
+    print_table(
+        ("TABLE", "DEBT", "REDUCIBLE", "HEALTH", "MEASURED", "PARTS"),
+        (
+            (
+                _name(each),
+                number(each.debt),
+                number(each.rank),
+                short(HealthStatus.Name(each.status), "HEALTH_STATUS_"),
+                age(each.measure_time),
+                ", ".join(f"{part.name} {number(part.points)}" for part in each.parts),
+            )
+            for each in found
+        ),
+        empty="no table was measured yet: `floe table inspect`",
+    )
+
+
 @command(app, "history", example="floe table history lake.sales.orders")
 def history(shell: Shell, table: Name) -> None:
     """List the health reports that are kept of a table, newest first."""
@@ -108,7 +142,7 @@ def _figure(report: HealthReport, name: str) -> str:
 
 def _show(shell: Shell, table: Table) -> None:
     from floe_client.cli.render import as_json, print_fields, print_json, print_table, short, when
-    from floe_client.types import IssueSeverity
+    from floe_client.types import IssueSeverity, OperationType
 
     if shell.as_json:
         print_json(as_json(table))
@@ -143,6 +177,16 @@ def _show(shell: Shell, table: Table) -> None:
             ),
             empty="",
         )
+    if health.recommendations:
+        print()
+        print_table(
+            ("RECOMMENDED", "WHY"),
+            (
+                (short(OperationType.Name(each.operation_type), "OPERATION_TYPE_"), each.reason)
+                for each in health.recommendations
+            ),
+            empty="",
+        )
     if health.metrics:
         print()
         print_table(
@@ -150,7 +194,7 @@ def _show(shell: Shell, table: Table) -> None:
         )
 
 
-def _name(table: Table) -> str:
+def _name(table: Table | RankedTable) -> str:
     from floe_client.tables import TableName
 
     return str(TableName(table.catalog, tuple(table.namespace), table.name))
