@@ -48,13 +48,13 @@ async def serve(config: ExecutorConfig, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as resources:
         resources.callback(configure_tracing("floe-executor", config.telemetry.otlp_endpoint))
         state = resources.enter_context(exclusive(settings.state_directory))
-        deadlines = DeadlineTable.create(settings.slots)
+        deadlines = DeadlineTable.create(settings.slots + settings.metadata_slots)
         resources.callback(deadlines.close)
         watchdog = await Watchdog.start(deadlines)
         resources.push_async_callback(watchdog.stop)
 
         setup = Setup(
-            slots=settings.slots,
+            slots=settings.slots + settings.metadata_slots,
             state_directory=state,
             secrets_directory=settings.secrets_directory,
             options=config.spark.model_dump() if config.engine_type == "spark" else {},
@@ -71,7 +71,11 @@ async def serve(config: ExecutorConfig, stop: asyncio.Event) -> None:
         )
         resources.push_async_callback(lane.close)
         supervisor = Supervisor(
-            engine, slots=settings.slots, deadlines=deadlines, results=ResultStore(state / "results")
+            engine,
+            slots=settings.slots,
+            metadata_slots=settings.metadata_slots,
+            deadlines=deadlines,
+            results=ResultStore(state / "results"),
         )
         resources.push_async_callback(supervisor.stop)
         # Its processes load what they need while the engine starts.
@@ -85,6 +89,7 @@ async def serve(config: ExecutorConfig, stop: asyncio.Event) -> None:
             process_id=os.getpid(),
             engine=engine.info,
             slots=settings.slots,
+            metadata_slots=settings.metadata_slots,
             observation_slots=settings.observation_slots,
             catalogs=settings.catalogs,
             labels=settings.labels,

@@ -170,6 +170,11 @@ class Assignment:
     traceparent: str = ""
     solo: bool = False
 
+    @property
+    def rewrites_data(self) -> bool:
+        """It is of the data lane: long, and not to be waited for by what is short."""
+        return isinstance(self.action, RewriteDataFiles)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -47,7 +47,14 @@ class ProcessConfig(Section):
         description="host:port of one or more replicas' executor API, separated by commas. Loopback only, until "
         "executors can be identified.",
     )
-    slots: int = Field(default=2, ge=1, le=256, description="Operations at a time.")
+    slots: int = Field(default=2, ge=1, le=256, description="Operations at a time that rewrite data.")
+    metadata_slots: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="Operations at a time that rewrite none (expiry, manifests, orphan files, statistics), beside "
+        "`slots`: they do not wait behind compactions. 0: they take `slots`.",
+    )
     observation_slots: int = Field(
         default=2, ge=1, le=64, description="Looks at catalogs and tables at a time, each in a process of its own."
     )

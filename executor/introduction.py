@@ -22,6 +22,7 @@ class Introduction:
     process_id: int
     engine: EngineInfo
     slots: int
+    metadata_slots: int = 0
     observation_slots: int
     catalogs: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Introduction:
             operation_types=self.engine.operations,
             catalogs=self.catalogs,
             slots=self.slots,
+            metadata_slots=self.metadata_slots,
             observation_slots=self.observation_slots,
             observation_kinds=convert_observations.OBSERVATION_KINDS,
             labels=self.labels,

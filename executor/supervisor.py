@@ -42,6 +42,7 @@ class Supervisor:
         engine: Engine,
         *,
         slots: int,
+        metadata_slots: int = 0,
         deadlines: DeadlineTable,
         results: ResultStore,
         clock: Clock = boottime,
@@ -51,6 +52,8 @@ class Supervisor:
         self._store = results
         self._clock = clock
         self._free = list(range(slots))
+        self._metadata = range(slots, slots + metadata_slots)
+        self._free_for_metadata = list(self._metadata)
         self._attempts: dict[Lease, RunningAttempt] = {}
         self._plans: dict[Lease, tuple[Plan, Future[None]]] = {}
         # Results of earlier processes are told too, but their leases are not this one's to hold.
@@ -132,7 +135,7 @@ class Supervisor:
         attempt = RunningAttempt(
             assignment,
             term=Term.confirmed(sent_at=sent_at, ttl=ttl),
-            slot=self._free.pop(0),
+            slot=self._free_slots(assignment).pop(0),
             session=self._session,
             clock=self._clock,
             submit_plan=self._submit_plan,
@@ -279,13 +282,19 @@ class Supervisor:
             return self._leaving
         if self._refusal is not None:
             return self._refusal
-        if not self._free:
+        if not self._free_slots(assignment):
             return "no slot is free"
         if assignment.solo and self._attempts:
             return "it has to run alone, and something runs"
         if any(attempt.assignment.solo for attempt in self._attempts.values()):
             return "what runs has to run alone"
         return None
+
+    def _free_slots(self, assignment: Assignment) -> list[int]:
+        """What rewrites no data has slots of its own first; a control plane that knows no lanes may give it more."""
+        if assignment.rewrites_data or not self._free_for_metadata:
+            return self._free
+        return self._free_for_metadata
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -315,7 +324,7 @@ class Supervisor:
         self._timer.release(attempt)
         del self._attempts[attempt.lease]
         self._plans.pop(attempt.lease, None)
-        self._free.append(attempt.slot)
+        (self._free_for_metadata if attempt.slot in self._metadata else self._free).append(attempt.slot)
         self._moved.set()
         return True
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from control_plane.domain.identifiers import CatalogName, ExecutorId, OperationId, OperationType, ReplicaId, SessionId
+from control_plane.domain.identifiers import (
+    CatalogName,
+    ExecutorId,
+    Lane,
+    OperationId,
+    OperationType,
+    ReplicaId,
+    SessionId,
+)
 
 
 class ExecutorState(StrEnum):
@@ -27,7 +35,20 @@ class Capabilities:
     observation_slots: int
     observation_kinds: Sequence[str]
     catalogs: Sequence[CatalogName] = ()
+    metadata_slots: int = 0
+    """For operations of the metadata lane; 0: they take `slots`, as with executors that know no lanes."""
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def lane(self, kind: OperationType) -> Lane:
+        """Where an operation of that type runs on it."""
+        return kind.lane if self.metadata_slots else Lane.DATA
+
+    def types(self, lane: Lane) -> Sequence[OperationType]:
+        """What it can do in that lane."""
+        return [kind for kind in self.operation_types if self.lane(kind) is lane]
+
+    def slots_of(self, lane: Lane) -> int:
+        return self.slots if lane is Lane.DATA else self.metadata_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +67,8 @@ class Executor:
     drained: bool = False
     leaving: bool = False
     operations: Sequence[OperationId] = ()
+    metadata_slots_in_use: int = 0
+    """So many of these operations are in the metadata lane, if the executor has one."""
 
     @property
     def state(self) -> ExecutorState:

@@ -26,6 +26,13 @@ MAX_QUALIFIED_NAME_LENGTH: Final = 10_000
 _UNCLEAN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
+class Lane(StrEnum):
+    """Operations of one lane take no room from those of the other."""
+
+    DATA = "DATA"
+    METADATA = "METADATA"
+
+
 class OperationType(StrEnum):
     """The kinds of maintenance, in their order within a run: what rewrites comes before what removes."""
 
@@ -41,7 +48,13 @@ class OperationType(StrEnum):
         """The place of this type within a run, from 0."""
         return _ORDER[self]
 
+    @property
+    def lane(self) -> Lane:
+        """Where it runs: what rewrites data is long, and what is short must not wait behind it."""
+        return Lane.DATA if self in _REWRITES_DATA else Lane.METADATA
 
+
+_REWRITES_DATA: Final = frozenset({OperationType.REWRITE_DATA_FILES, OperationType.REWRITE_POSITION_DELETES})
 _ORDER: Final = {kind: place for place, kind in enumerate(OperationType)}
 
 

@@ -18,7 +18,7 @@ from control_plane.domain import decisions
 from control_plane.domain.catalog import Catalog
 from control_plane.domain.errors import CatalogNotFound, OperationNotFound, ProtocolVersionUnsupported
 from control_plane.domain.executor import Capabilities, Executor
-from control_plane.domain.identifiers import ExecutorId, ObservationId, OperationId, ReplicaId, SessionId
+from control_plane.domain.identifiers import ExecutorId, Lane, ObservationId, OperationId, ReplicaId, SessionId
 from control_plane.domain.observation import (
     Answer,
     Observation,
@@ -95,6 +95,8 @@ class Seat:
     age_based: bool
     orders: asyncio.Queue[Order] = field(default_factory=lambda: asyncio.Queue(_ORDERS))
     held: dict[OperationId, Lease] = field(default_factory=dict)
+    metadata: set[OperationId] = field(default_factory=set)
+    """Those of them that are in the metadata lane."""
     looking: set[ObservationId] = field(default_factory=set)
     cancelled: set[Lease] = field(default_factory=set)
     draining: bool = False
@@ -103,11 +105,22 @@ class Seat:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when another session of the same executor took its place, or when it does not read its orders."""
 
-    @property
-    def free(self) -> int:
-        if self.draining or (self.solo is not None and self.solo in self.held):
+    def hold(self, operation: Operation) -> None:
+        self.held[operation.id] = operation.lease
+        if self.capabilities.lane(operation.type) is Lane.METADATA:
+            self.metadata.add(operation.id)
+
+    def let_go(self, lease: Lease) -> None:
+        self.held.pop(lease.operation, None)
+        self.metadata.discard(lease.operation)
+        self.cancelled.discard(lease)
+
+    def free(self, lane: Lane) -> int:
+        """How many operations of that lane it can be given."""
+        if self.draining or (self.solo is not None and self.solo in self.held) or not self.capabilities.types(lane):
             return 0
-        return max(0, self.capabilities.slots - len(self.held))
+        busy = len(self.metadata) if lane is Lane.METADATA else len(self.held) - len(self.metadata)
+        return max(0, self.capabilities.slots_of(lane) - busy)
 
     @property
     def free_looks(self) -> int:
@@ -177,7 +190,7 @@ class Dispatcher:
             if operation is None:
                 refused.append(lease)
                 continue
-            seat.held[lease.operation] = lease
+            seat.hold(operation)
             if operation.state is OperationState.LEASED:
                 catalog = await self._store.catalogs.get(operation.catalog)
                 seat.orders.put_nowait(await self._grant(operation, catalog))
@@ -309,19 +322,22 @@ class Dispatcher:
     async def hand_out(self) -> int:
         """Claim for the free slots of this replica's sessions; how many operations were handed out."""
         handed = 0
-        free = [seat for seat in self._seats.values() if seat.free]
-        # For one session the claim itself is as cheap as the question.
+        free = [(seat, lane) for seat in self._seats.values() for lane in Lane if seat.free(lane)]
+        # For one lane of one session the claim itself is as cheap as the question.
         if not free or (len(free) > 1 and not await self._store.operations.claimable()):
             return 0
-        for seat in sorted(free, key=lambda seat: -seat.free):
+        for seat, lane in sorted(free, key=lambda each: -each[0].free(each[1])):
+            # Read anew: what the other lane was given may have to run alone.
+            if not (slots := seat.free(lane)):
+                continue
             request = ClaimRequest(
                 seat.session,
                 seat.executor,
                 seat.capabilities.engine,
-                seat.capabilities.operation_types,
+                seat.capabilities.types(lane),
                 seat.capabilities.catalogs,
                 seat.capabilities.labels,
-                slots=seat.free,
+                slots=slots,
                 alone=not seat.held,
                 age_based=seat.age_based,
             )
@@ -329,7 +345,7 @@ class Dispatcher:
                 operation = claimed.operation
                 # Held only once it is ordered: what fails in between goes back to the queue, and takes no slot here.
                 grant = await self._grant(operation, claimed.catalog)
-                seat.held[operation.id] = operation.lease
+                seat.hold(operation)
                 seat.solo = operation.id if operation.solo else seat.solo
                 _order(seat, grant)
                 handed += 1
@@ -414,8 +430,7 @@ class Dispatcher:
     def _release(self, seat: Seat, lease: Lease) -> None:
         # By whichever session it came, the slot is that of the seat that holds the lease.
         for holder in self._holders(lease) or (seat,):
-            holder.held.pop(lease.operation, None)
-            holder.cancelled.discard(lease)
+            holder.let_go(lease)
         self._store.hints.give("operations")
 
     def _holders(self, lease: Lease) -> list[Seat]:

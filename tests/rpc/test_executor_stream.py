@@ -45,7 +45,7 @@ class Plane:
     channel: grpc.aio.Channel
 
     async def queue(self, **changes: Any) -> Operation:
-        queued = replace(operation(), table_uuid=UUID, **await self._times(), **changes)
+        queued = replace(operation(), **{"table_uuid": UUID, **await self._times(), **changes})
         await self.store.operations.enqueue([queued])
         return queued
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from control_plane.domain.identifiers import CatalogName, OperationType
+from control_plane.domain.identifiers import CatalogName, Lane, OperationType
 from control_plane.domain.observation import ObservationKind, ObservationRequest
 from control_plane.domain.operation import Change, Operation, OperationState
 from floe.execution.v1 import assignment_pb2 as pb
@@ -173,4 +173,4 @@ async def test_beside_an_operation_that_runs_alone_nothing_else_is_handed_out(pl
         await plane.dispatcher.hand_out()
         assert (await executor.start()).solo
 
-        assert plane.dispatcher.seats[0].free == 0
+        assert plane.dispatcher.seats[0].free(Lane.DATA) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
@@ -57,6 +57,7 @@ _METRICS = frozenset(
 )
 
 
+MAX_SLOTS: Final = 1_000
 # What an assignment can say.
 _HANDED_OUT = frozenset({OperationType.REWRITE_DATA_FILES, OperationType.EXPIRE_SNAPSHOTS})
 
@@ -71,7 +72,8 @@ def lease_to_proto(lease: Lease) -> pb.Lease:
 
 def hello_from_proto(hello: pb.Hello) -> Hello:
     can = hello.capabilities
-    if not hello.executor_id or can.slots < 0 or can.slots > 1_000 or len(hello.leases) > MAX_LEASES:
+    slots_fit = 0 <= can.slots <= MAX_SLOTS and 0 <= can.metadata_slots <= MAX_SLOTS
+    if not hello.executor_id or not slots_fit or len(hello.leases) > MAX_LEASES:
         raise InvalidArgument(
             [FieldViolation("hello", "needs an executor id, 0 to 1,000 slots and at most 1,000 leases")]
         )
@@ -87,6 +89,7 @@ def hello_from_proto(hello: pb.Hello) -> Hello:
             engine_version=text(can.engine_version, 100),
             operation_types=types,
             slots=can.slots,
+            metadata_slots=can.metadata_slots,
             observation_slots=min(can.observation_slots, 1_000),
             observation_kinds=list(can.observation_kinds),
             catalogs=[CatalogName(name) for name in can.catalogs],

@@ -9,7 +9,7 @@ from typing import Final
 
 from control_plane.domain.errors import ExecutorLeaving, ExecutorNotFound
 from control_plane.domain.executor import Executor
-from control_plane.domain.identifiers import ExecutorId, SessionId
+from control_plane.domain.identifiers import ExecutorId, Lane, SessionId
 from control_plane.store.memory.state import Memory, State
 
 _HEARD_WITHIN: Final = timedelta(minutes=2)
@@ -81,6 +81,10 @@ class MemoryExecutors:
             executor,
             session=None if silent else executor.session,
             operations=tuple(operation.id for operation in state.leased_by(executor.id)),
+            metadata_slots_in_use=sum(
+                executor.capabilities.lane(operation.type) is Lane.METADATA
+                for operation in state.leased_by(executor.id)
+            ),
         )
 
 

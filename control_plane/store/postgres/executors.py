@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
 
 from control_plane.domain.errors import ExecutorLeaving, ExecutorNotFound
 from control_plane.domain.executor import Executor
-from control_plane.domain.identifiers import ExecutorId, SessionId
+from control_plane.domain.identifiers import ExecutorId, Lane, OperationType, SessionId
 from control_plane.store.codec import dumped, loaded
 from control_plane.store.postgres.database import Database
 
 _COLUMNS: Final = ("session", "drained", "leaving", "attach_time", "last_heartbeat_time")
-_BESIDE: Final = frozenset({"id", "operations", *_COLUMNS})
+_BESIDE: Final = frozenset({"id", "operations", "metadata_slots_in_use", *_COLUMNS})
 
 # An executor that was not heard of for an hour has no session worth the name.
 _SELECT: Final = """
@@ -23,7 +24,11 @@ SELECT id, drained, leaving, attach_time, last_heartbeat_time, document,
        ARRAY(
            SELECT o.id FROM operations o
            WHERE o.executor = e.id AND o.state IN ('LEASED', 'RUNNING', 'RECONCILING') ORDER BY o.id
-       ) AS operations
+       ) AS operations,
+       ARRAY(
+           SELECT o.type FROM operations o
+           WHERE o.executor = e.id AND o.state IN ('LEASED', 'RUNNING', 'RECONCILING') ORDER BY o.id
+       ) AS types
 FROM executors e
 """
 _GET: Final = f"{_SELECT} WHERE id = $1"
@@ -100,4 +105,6 @@ class PostgresExecutors:
 
 def executor_of(row: Mapping[str, Any] | asyncpg.Record) -> Executor:
     columns = {name: row[name] for name in _COLUMNS}
-    return loaded(row["document"], Executor, id=row["id"], operations=tuple(row["operations"]), **columns)
+    executor = loaded(row["document"], Executor, id=row["id"], operations=tuple(row["operations"]), **columns)
+    lanes = [executor.capabilities.lane(OperationType(kind)) for kind in row["types"]]
+    return replace(executor, metadata_slots_in_use=lanes.count(Lane.METADATA))

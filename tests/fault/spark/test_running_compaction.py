@@ -50,6 +50,28 @@ async def test_a_cancelled_compaction_leaves_no_job_and_no_snapshot(deployment: 
     assert data_files(other) == 1
 
 
+async def test_an_expiry_does_not_wait_for_a_compaction(deployment: Deployment, namespace: str) -> None:
+    cluster, client = deployment.cluster, deployment.cluster.client()
+    slow = deployment.table(namespace, megabytes=40)
+    quick = messy_table(deployment.catalog.open(), (namespace, "quick"), files=4, commits=2)
+    name = ".".join(("lake", *quick.name()))
+    policy = floe.Policy(name="expiry", table_pattern=name)
+    policy.expire_snapshots.SetInParent()
+    await client.policies.create(policy)
+    executor = await deployment.executor()
+    compaction = await deployment.trigger(slow)
+    await executor.child.said("engine.started", operation=compaction)
+
+    (handle,) = (await client.trigger(name, policy="expiry")).operations
+    expiry = await cluster.ended(handle.id)
+
+    assert state_name(expiry) == "SUCCEEDED", expiry
+    assert state_name(await client.operations.get(compaction)) == "RUNNING"
+    await client.operations.cancel(compaction, reason="the test is over")
+    assert state_name(await cluster.ended(compaction)) == "CANCELLED"
+    await client.policies.delete("expiry")
+
+
 async def test_a_table_that_was_replaced_while_its_operation_waited_is_left_alone(
     deployment: Deployment, namespace: str
 ) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from executor.assignment import (
+    Action,
     Assignment,
     Catalog,
     Effects,
+    ExpireSnapshots,
     Lease,
     OperationId,
     OperationType,
@@ -30,6 +32,8 @@ from tests.support.manual_clock import ManualClock
 from tests.support.waiting import eventually
 
 TTL = timedelta(seconds=60)
+COMPACTION = RewriteDataFiles()
+EXPIRY = ExpireSnapshots(datetime(2026, 1, 1, tzinfo=UTC), 1, datetime(2026, 1, 1, tzinfo=UTC))
 DONE = Result(Outcome.COMPLETE, Effects.COMMITTED, snapshots=(1,))
 
 
@@ -70,20 +74,30 @@ class HeldEngine:
 class Desk:
     """A supervisor, its clock and its engine."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, slots: int = 1, metadata_slots: int = 0) -> None:
         self.clock, self.engine = ManualClock(), HeldEngine()
-        self.deadlines = DeadlineTable.create(1)
+        self.deadlines = DeadlineTable.create(slots + metadata_slots)
         self.results = ResultStore(directory)
         self.supervisor = Supervisor(
-            self.engine, slots=1, deadlines=self.deadlines, results=self.results, clock=self.clock
+            self.engine,
+            slots=slots,
+            metadata_slots=metadata_slots,
+            deadlines=self.deadlines,
+            results=self.results,
+            clock=self.clock,
         )
 
     def offer(self) -> Lease:
-        table = Table(Catalog("lake", "rest", "http://127.0.0.1"), ("sales",), "events", "u", "file:///t")
-        lease = Lease(OperationId("o1"), 1, b"t" * 16)
-        assignment = Assignment(lease, 1, table, RewriteDataFiles(), "p", timedelta(hours=6), timedelta(seconds=30))
-        assert self.supervisor.offered(assignment, sent_at=self.clock(), ttl=TTL) is None
+        lease, refusal = self.offered("o1")
+        assert refusal is None
         return lease
+
+    def offered(self, operation: str, action: Action = COMPACTION) -> tuple[Lease, str | None]:
+        """The lease, and why it was not taken."""
+        table = Table(Catalog("lake", "rest", "http://127.0.0.1"), ("sales",), "events", "u", "file:///t")
+        lease = Lease(OperationId(operation), 1, b"t" * 16)
+        assignment = Assignment(lease, 1, table, action, "p", timedelta(hours=6), timedelta(seconds=30))
+        return lease, self.supervisor.offered(assignment, sent_at=self.clock(), ttl=TTL)
 
     def attach(self, *accepted: Lease) -> None:
         self.supervisor.attached(sent_at=self.clock(), ttl=TTL, accepted=accepted, refused=())
@@ -248,3 +262,40 @@ async def test_a_told_result_that_cannot_be_removed_from_disk_ends_nothing(
 
     assert desk.supervisor.results() == {}
     await desk.supervisor.told(within=timedelta(seconds=1))
+
+
+@pytest.fixture
+async def lanes(tmp_path: Path) -> AsyncIterator[Desk]:
+    """One slot, and one for what rewrites no data."""
+    desk = Desk(tmp_path / "lanes", slots=1, metadata_slots=1)
+    await desk.supervisor.start()
+    desk.attach()
+    yield desk
+    await desk.supervisor.stop()
+    desk.deadlines.close()
+
+
+async def test_what_rewrites_no_data_has_a_slot_of_its_own(lanes: Desk) -> None:
+    _, compaction = lanes.offered("o1")
+    _, second = lanes.offered("o2")
+    _, expiry = lanes.offered("o3", EXPIRY)
+    _, another = lanes.offered("o4", EXPIRY)
+
+    assert (compaction, second, expiry, another) == (None, "no slot is free", None, "no slot is free")
+
+
+async def test_what_rewrites_data_never_takes_the_slot_of_what_does_not(lanes: Desk) -> None:
+    """A control plane that knows no lanes counts `slots` alone."""
+    _, first = lanes.offered("o1", EXPIRY)
+    _, second = lanes.offered("o2", EXPIRY)
+    _, compaction = lanes.offered("o3")
+
+    assert (first, second, compaction) == (None, None, "no slot is free")
+
+
+async def test_a_slot_comes_back_to_its_own_lane(lanes: Desk) -> None:
+    lease, _ = lanes.offered("o1", EXPIRY)
+    lanes.supervisor.lost(lease, "a test")
+
+    assert [lanes.offered(f"o{number}")[1] for number in (2, 3)] == [None, "no slot is free"]
+    assert lanes.offered("o4", EXPIRY)[1] is None

@@ -28,7 +28,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66loe/v1/executor.proto\x12\x07\x66loe.v1\x1a\x17\x66loe/v1/operation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x03\n\x08\x45xecutor\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.floe.v1.ExecutorState\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x05 \x01(\t\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12/\n\x0foperation_types\x18\x07 \x03(\x0e\x32\x16.floe.v1.OperationType\x12\x10\n\x08\x63\x61talogs\x18\x08 \x03(\t\x12\r\n\x05slots\x18\t \x01(\x05\x12\x14\n\x0cslots_in_use\x18\n \x01(\x05\x12-\n\x06labels\x18\x0b \x03(\x0b\x32\x1d.floe.v1.Executor.LabelsEntry\x12/\n\x0b\x61ttach_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13last_heartbeat_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rclock_skew_ms\x18\x0e \x01(\x03\x12\x15\n\roperation_ids\x18\x0f \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\x14ListExecutorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x10include_detached\x18\x03 \x01(\x08\"V\n\x15ListExecutorsResponse\x12$\n\texecutors\x18\x01 \x03(\x0b\x32\x11.floe.v1.Executor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12GetExecutorRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\":\n\x13GetExecutorResponse\x12#\n\x08\x65xecutor\x18\x01 \x01(\x0b\x32\x11.floe.v1.Executor\"<\n\x14\x44rainExecutorRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x15\x44rainExecutorResponse\x12#\n\x08\x65xecutor\x18\x01 \x01(\x0b\x32\x11.floe.v1.Executor\">\n\x16UndrainExecutorRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\">\n\x17UndrainExecutorResponse\x12#\n\x08\x65xecutor\x18\x01 \x01(\x0b\x32\x11.floe.v1.Executor*\x86\x01\n\rExecutorState\x12\x1e\n\x1a\x45XECUTOR_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XECUTOR_STATE_ATTACHED\x10\x01\x12\x1b\n\x17\x45XECUTOR_STATE_DRAINING\x10\x02\x12\x1b\n\x17\x45XECUTOR_STATE_DETACHED\x10\x03\x32\x86\x04\n\x0f\x45xecutorService\x12l\n\rListExecutors\x12\x1d.floe.v1.ListExecutorsRequest\x1a\x1e.floe.v1.ListExecutorsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/executors\x12u\n\x0bGetExecutor\x12\x1b.floe.v1.GetExecutorRequest\x1a\x1c.floe.v1.GetExecutorResponse\"+\x90\x02\x01\x82\xd3\xe4\x93\x02\"\x12\x16/api/v1/executors/{id}b\x08\x65xecutor\x12\x81\x01\n\rDrainExecutor\x12\x1d.floe.v1.DrainExecutorRequest\x1a\x1e.floe.v1.DrainExecutorResponse\"1\x82\xd3\xe4\x93\x02+\"\x1c/api/v1/executors/{id}:drain:\x01*b\x08\x65xecutor\x12\x89\x01\n\x0fUndrainExecutor\x12\x1f.floe.v1.UndrainExecutorRequest\x1a .floe.v1.UndrainExecutorResponse\"3\x82\xd3\xe4\x93\x02-\"\x1e/api/v1/executors/{id}:undrain:\x01*b\x08\x65xecutorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66loe/v1/executor.proto\x12\x07\x66loe.v1\x1a\x17\x66loe/v1/operation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x04\n\x08\x45xecutor\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.floe.v1.ExecutorState\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x05 \x01(\t\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12/\n\x0foperation_types\x18\x07 \x03(\x0e\x32\x16.floe.v1.OperationType\x12\x10\n\x08\x63\x61talogs\x18\x08 \x03(\t\x12\r\n\x05slots\x18\t \x01(\x05\x12\x14\n\x0cslots_in_use\x18\n \x01(\x05\x12-\n\x06labels\x18\x0b \x03(\x0b\x32\x1d.floe.v1.Executor.LabelsEntry\x12/\n\x0b\x61ttach_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13last_heartbeat_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rclock_skew_ms\x18\x0e \x01(\x03\x12\x15\n\roperation_ids\x18\x0f \x03(\t\x12\x16\n\x0emetadata_slots\x18\x10 \x01(\x05\x12\x1d\n\x15metadata_slots_in_use\x18\x11 \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\x14ListExecutorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x10include_detached\x18\x03 \x01(\x08\"V\n\x15ListExecutorsResponse\x12$\n\texecutors\x18\x01 \x03(\x0b\x32\x11.floe.v1.Executor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12GetExecutorRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\":\n\x13GetExecutorResponse\x12#\n\x08\x65xecutor\x18\x01 \x01(\x0b\x32\x11.floe.v1.Executor\"<\n\x14\x44rainExecutorRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x15\x44rainExecutorResponse\x12#\n\x08\x65xecutor\x18\x01 \x01(\x0b\x32\x11.floe.v1.Executor\">\n\x16UndrainExecutorRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\">\n\x17UndrainExecutorResponse\x12#\n\x08\x65xecutor\x18\x01 \x01(\x0b\x32\x11.floe.v1.Executor*\x86\x01\n\rExecutorState\x12\x1e\n\x1a\x45XECUTOR_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XECUTOR_STATE_ATTACHED\x10\x01\x12\x1b\n\x17\x45XECUTOR_STATE_DRAINING\x10\x02\x12\x1b\n\x17\x45XECUTOR_STATE_DETACHED\x10\x03\x32\x86\x04\n\x0f\x45xecutorService\x12l\n\rListExecutors\x12\x1d.floe.v1.ListExecutorsRequest\x1a\x1e.floe.v1.ListExecutorsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/executors\x12u\n\x0bGetExecutor\x12\x1b.floe.v1.GetExecutorRequest\x1a\x1c.floe.v1.GetExecutorResponse\"+\x90\x02\x01\x82\xd3\xe4\x93\x02\"\x12\x16/api/v1/executors/{id}b\x08\x65xecutor\x12\x81\x01\n\rDrainExecutor\x12\x1d.floe.v1.DrainExecutorRequest\x1a\x1e.floe.v1.DrainExecutorResponse\"1\x82\xd3\xe4\x93\x02+\"\x1c/api/v1/executors/{id}:drain:\x01*b\x08\x65xecutor\x12\x89\x01\n\x0fUndrainExecutor\x12\x1f.floe.v1.UndrainExecutorRequest\x1a .floe.v1.UndrainExecutorResponse\"3\x82\xd3\xe4\x93\x02-\"\x1e/api/v1/executors/{id}:undrain:\x01*b\x08\x65xecutorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,28 +53,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTORSERVICE'].methods_by_name['DrainExecutor']._serialized_options = b'\202\323\344\223\002+\"\034/api/v1/executors/{id}:drain:\001*b\010executor'
   _globals['_EXECUTORSERVICE'].methods_by_name['UndrainExecutor']._loaded_options = None
   _globals['_EXECUTORSERVICE'].methods_by_name['UndrainExecutor']._serialized_options = b'\202\323\344\223\002-\"\036/api/v1/executors/{id}:undrain:\001*b\010executor'
-  _globals['_EXECUTORSTATE']._serialized_start=1194
-  _globals['_EXECUTORSTATE']._serialized_end=1328
+  _globals['_EXECUTORSTATE']._serialized_start=1249
+  _globals['_EXECUTORSTATE']._serialized_end=1383
   _globals['_EXECUTOR']._serialized_start=157
-  _globals['_EXECUTOR']._serialized_end=662
-  _globals['_EXECUTOR_LABELSENTRY']._serialized_start=617
-  _globals['_EXECUTOR_LABELSENTRY']._serialized_end=662
-  _globals['_LISTEXECUTORSREQUEST']._serialized_start=664
-  _globals['_LISTEXECUTORSREQUEST']._serialized_end=751
-  _globals['_LISTEXECUTORSRESPONSE']._serialized_start=753
-  _globals['_LISTEXECUTORSRESPONSE']._serialized_end=839
-  _globals['_GETEXECUTORREQUEST']._serialized_start=841
-  _globals['_GETEXECUTORREQUEST']._serialized_end=879
-  _globals['_GETEXECUTORRESPONSE']._serialized_start=881
-  _globals['_GETEXECUTORRESPONSE']._serialized_end=939
-  _globals['_DRAINEXECUTORREQUEST']._serialized_start=941
-  _globals['_DRAINEXECUTORREQUEST']._serialized_end=1001
-  _globals['_DRAINEXECUTORRESPONSE']._serialized_start=1003
-  _globals['_DRAINEXECUTORRESPONSE']._serialized_end=1063
-  _globals['_UNDRAINEXECUTORREQUEST']._serialized_start=1065
-  _globals['_UNDRAINEXECUTORREQUEST']._serialized_end=1127
-  _globals['_UNDRAINEXECUTORRESPONSE']._serialized_start=1129
-  _globals['_UNDRAINEXECUTORRESPONSE']._serialized_end=1191
-  _globals['_EXECUTORSERVICE']._serialized_start=1331
-  _globals['_EXECUTORSERVICE']._serialized_end=1849
+  _globals['_EXECUTOR']._serialized_end=717
+  _globals['_EXECUTOR_LABELSENTRY']._serialized_start=672
+  _globals['_EXECUTOR_LABELSENTRY']._serialized_end=717
+  _globals['_LISTEXECUTORSREQUEST']._serialized_start=719
+  _globals['_LISTEXECUTORSREQUEST']._serialized_end=806
+  _globals['_LISTEXECUTORSRESPONSE']._serialized_start=808
+  _globals['_LISTEXECUTORSRESPONSE']._serialized_end=894
+  _globals['_GETEXECUTORREQUEST']._serialized_start=896
+  _globals['_GETEXECUTORREQUEST']._serialized_end=934
+  _globals['_GETEXECUTORRESPONSE']._serialized_start=936
+  _globals['_GETEXECUTORRESPONSE']._serialized_end=994
+  _globals['_DRAINEXECUTORREQUEST']._serialized_start=996
+  _globals['_DRAINEXECUTORREQUEST']._serialized_end=1056
+  _globals['_DRAINEXECUTORRESPONSE']._serialized_start=1058
+  _globals['_DRAINEXECUTORRESPONSE']._serialized_end=1118
+  _globals['_UNDRAINEXECUTORREQUEST']._serialized_start=1120
+  _globals['_UNDRAINEXECUTORREQUEST']._serialized_end=1182
+  _globals['_UNDRAINEXECUTORRESPONSE']._serialized_start=1184
+  _globals['_UNDRAINEXECUTORRESPONSE']._serialized_end=1246
+  _globals['_EXECUTORSERVICE']._serialized_start=1386
+  _globals['_EXECUTORSERVICE']._serialized_end=1904
 # @@protoc_insertion_point(module_scope)

@@ -88,6 +88,8 @@ class Executor(_message.Message):
     LAST_HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
     CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
     OPERATION_IDS_FIELD_NUMBER: _builtins.int
+    METADATA_SLOTS_FIELD_NUMBER: _builtins.int
+    METADATA_SLOTS_IN_USE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier: a UUID, new with every start of the process."""
     display_name: _builtins.str
@@ -98,9 +100,13 @@ class Executor(_message.Message):
     engine_version: _builtins.str
     software_version: _builtins.str
     slots: _builtins.int
+    """Operations at a time that rewrite data; all operations if there are no `metadata_slots`."""
     slots_in_use: _builtins.int
     clock_skew_ms: _builtins.int
     """Its wall clock less the database's, in milliseconds, at its last hello."""
+    metadata_slots: _builtins.int
+    """Operations at a time that rewrite no data, beside `slots`; 0: they take `slots`."""
+    metadata_slots_in_use: _builtins.int
     @_builtins.property
     def operation_types(self) -> _containers.RepeatedScalarFieldContainer[_operation_pb2.OperationType.ValueType]: ...
     @_builtins.property
@@ -135,10 +141,12 @@ class Executor(_message.Message):
         last_heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
         clock_skew_ms: _builtins.int = ...,
         operation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        metadata_slots: _builtins.int = ...,
+        metadata_slots_in_use: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "last_heartbeat_time", b"last_heartbeat_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "catalogs", b"catalogs", "clock_skew_ms", b"clock_skew_ms", "display_name", b"display_name", "engine", b"engine", "engine_version", b"engine_version", "id", b"id", "labels", b"labels", "last_heartbeat_time", b"last_heartbeat_time", "operation_ids", b"operation_ids", "operation_types", b"operation_types", "slots", b"slots", "slots_in_use", b"slots_in_use", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "catalogs", b"catalogs", "clock_skew_ms", b"clock_skew_ms", "display_name", b"display_name", "engine", b"engine", "engine_version", b"engine_version", "id", b"id", "labels", b"labels", "last_heartbeat_time", b"last_heartbeat_time", "metadata_slots", b"metadata_slots", "metadata_slots_in_use", b"metadata_slots_in_use", "operation_ids", b"operation_ids", "operation_types", b"operation_types", "slots", b"slots", "slots_in_use", b"slots_in_use", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

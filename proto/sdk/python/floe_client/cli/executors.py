@@ -37,7 +37,7 @@ def list_all(
                 each.display_name,
                 _state(each),
                 f"{each.engine} {each.engine_version}".strip(),
-                f"{each.slots_in_use} of {each.slots}",
+                _busy(each),
                 ", ".join(each.catalogs) or "any",
                 age(each.last_heartbeat_time),
             )
@@ -88,7 +88,7 @@ def _show(shell: Shell, executor: Executor) -> None:
             ("version", executor.software_version),
             ("operations", ", ".join(types)),
             ("catalogs", ", ".join(executor.catalogs) or "any"),
-            ("busy", f"{executor.slots_in_use} of {executor.slots}"),
+            ("busy", _busy(executor)),
             ("labels", ", ".join(f"{key}={value}" for key, value in sorted(executor.labels.items()))),
             ("attached", when(executor.attach_time)),
             ("last heard", when(executor.last_heartbeat_time)),
@@ -103,3 +103,10 @@ def _state(executor: Executor) -> str:
     from floe_client.types import ExecutorState
 
     return short(ExecutorState.Name(executor.state), "EXECUTOR_STATE_")
+
+
+def _busy(executor: Executor) -> str:
+    busy = f"{executor.slots_in_use} of {executor.slots}"
+    if not executor.metadata_slots:
+        return busy
+    return f"{busy}, metadata {executor.metadata_slots_in_use} of {executor.metadata_slots}"

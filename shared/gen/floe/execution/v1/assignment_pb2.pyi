@@ -286,6 +286,7 @@ class Capabilities(_message.Message):
     OBSERVATION_SLOTS_FIELD_NUMBER: _builtins.int
     OBSERVATION_KINDS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    METADATA_SLOTS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """`spark` or `trino`."""
     engine_version: _builtins.str
@@ -293,6 +294,10 @@ class Capabilities(_message.Message):
     """Operations at a time."""
     observation_slots: _builtins.int
     """Observations at a time."""
+    metadata_slots: _builtins.int
+    """Operations at a time that rewrite no data (expiry, manifests, orphan files, statistics), beside `slots`; 0: they take
+    `slots`.
+    """
     @_builtins.property
     def operation_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of floe.v1.OperationType without its prefix."""
@@ -318,10 +323,11 @@ class Capabilities(_message.Message):
         observation_slots: _builtins.int = ...,
         observation_kinds: _abc.Iterable[_builtins.str] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        metadata_slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogs", b"catalogs", "engine", b"engine", "engine_version", b"engine_version", "labels", b"labels", "observation_kinds", b"observation_kinds", "observation_slots", b"observation_slots", "operation_types", b"operation_types", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogs", b"catalogs", "engine", b"engine", "engine_version", b"engine_version", "labels", b"labels", "metadata_slots", b"metadata_slots", "observation_kinds", b"observation_kinds", "observation_slots", b"observation_slots", "operation_types", b"operation_types", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
