@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from control_plane.domain.expression import compiled
 from control_plane.domain.gates import GATED_BY_TIME_ALONE, Narrowed, Threshold, min_interval_end, narrowed
@@ -13,6 +14,9 @@ from control_plane.domain.identifiers import OperationType
 from control_plane.domain.scheduling import DecisionReason, Outcomes, Step
 from control_plane.domain.trigger_conditions import TriggerConditions
 from control_plane.domain.wording import number, span
+
+_UNREADABLE_MAX_AGE: Final = timedelta(minutes=15)
+"""A catalog that was down for a moment must not silence a table for as long as a good report counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +216,9 @@ def _health_step(report: HealthReport | None, outcomes: Outcomes, now: datetime,
     if report is None:
         return Step("health", "the table was not inspected yet; an inspection is asked for", False)
     age = now - report.measure_time
+    if report.error and age > _UNREADABLE_MAX_AGE:
+        text = f"the table could not be read {span(age)} ago; an inspection is asked for"
+        return Step("health", text, False)
     if age > max_age:
         text = f"the health report is {span(age)} old, {span(max_age)} is the most; an inspection is asked for"
         return Step("health", text, False)

@@ -417,6 +417,20 @@ def test_nothing_is_guessed_without_a_report_that_is_new_enough(
     assert (found.reason is R.NO_HEALTH) is not enough
 
 
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [(HOUR / 4, R.CONDITIONS_UNKNOWN), (HOUR / 4 + timedelta(seconds=1), R.NO_HEALTH)],
+    ids=["§3 A health report: not readable, lately", "§3 A health report: not readable, asked for again"],
+)
+def test_a_table_that_could_not_be_read_is_asked_for_again_before_long(age: timedelta, reason: DecisionReason) -> None:
+    unreadable = HealthReport.unreadable("connection refused", now=NOW - age)
+
+    found = judged(conditions(**MET), health=unreadable)
+
+    assert (found.reason, found.wants_inspection) == (reason, reason is R.NO_HEALTH)
+    assert "connection refused" in found.text if reason is R.CONDITIONS_UNKNOWN else "could not be read" in found.text
+
+
 @pytest.mark.parametrize("kind", list(OperationType), ids=lambda kind: f"§3 No conditions: {kind}")
 def test_without_conditions_everything_runs(kind: OperationType) -> None:
     for written in (None, conditions()):
