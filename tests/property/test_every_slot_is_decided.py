@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from control_plane.domain.scheduling import Decision, SlotVerdict
 from control_plane.store.memory import MemoryStore
+from tests.support import factories
 from tests.support.clock import ManualClock
 from tests.support.scheduling_replica import Replica
 from tests.support.stores import RULES
@@ -222,6 +223,68 @@ async def _over_generations(
     decisions = await replica.decisions()
     assert covered(decisions, slots) == Counter(slots)
     await assert_nothing_fired_twice(replica, decisions)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cron=st.sampled_from(CRONS),
+    start=st.sampled_from(STARTS),
+    happens=events("wait", "wait", "down", "restart", "edit"),
+    tables=st.integers(2, 4),
+    limit=st.integers(1, 2),
+    unit=st.sampled_from(["operations", "tables"]),
+)
+def test_over_tables_that_share_a_budget(
+    cron: Cron, start: datetime, happens: list[Event], tables: int, limit: int, unit: str
+) -> None:
+    asyncio.run(_over_a_budget(cron, start, happens, tables, limit, unit))
+
+
+async def _over_a_budget(cron: Cron, start: datetime, happens: list[Event], tables: int, limit: int, unit: str) -> None:
+    """No hour has more than the budget, and every slot is decided all the same."""
+    clock = SteppedClock(start)
+    store = MemoryStore(clock, rules=RULES)
+    replica = Replica(store, clock)
+    document = _document(cron, "UTC", False) | {"budget": {"perHour": {unit: limit}}}
+    policy = replica.policy(**document)
+    await replica.register(policy, tables=tables)
+    holder = await replica.scene.attach()
+    await replica.work()
+    slots: list[datetime] = []
+    since = start
+    for number, event in enumerate(happens):
+        match event.what:
+            case "wait":
+                end = clock.now() + event.by
+                while clock.now() < end:
+                    await replica.pass_time(min(MINUTE, end - clock.now()), every=MINUTE)
+                    for leased in await replica.scene.claim(holder, slots=100):
+                        running = await replica.scene.ack(leased, holder)
+                        await replica.scene.report(running.lease, factories.committed())
+                        await replica.scene.verify(leased.id)
+            case "down":
+                clock.advance(event.by)
+            case "restart":
+                clock.advance(7 * SECOND)
+                replica = Replica(store, clock, name=f"r{number}")
+            case "edit":
+                slots.extend(slots_of(cron, ZoneInfo("UTC"), since, clock.now()))
+                since = clock.now()
+                policy = await replica.change(policy, **document, description=f"edit {number}")
+        await replica.work()
+        await replica.recovery.sweep()
+        await replica.work()
+    slots.extend(slots_of(cron, ZoneInfo("UTC"), since, clock.now()))
+
+    decisions = await replica.decisions()
+    for table in {decision.table for decision in decisions}:
+        assert covered([each for each in decisions if each.table == table], slots) == Counter(slots)
+    fired = sorted(
+        ((each.time, each.table) for each in decisions if each.verdict is SlotVerdict.FIRED), key=lambda each: each[0]
+    )
+    for time, _ in fired:
+        within = [table for at, table in fired if time - HOUR < at <= time]
+        assert len(set(within) if unit == "tables" else within) <= limit
 
 
 def _document(cron: Cron, zone: str, conditions: bool) -> dict[str, Any]:
