@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import secrets
@@ -17,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -46,7 +45,7 @@ _START_TIMEOUT: Final = 120.0
 _STOP_TIMEOUT: Final = 30.0
 _INIT_TIMEOUT: Final = 120.0
 _POLL: Final = 0.05
-_PR_SET_PDEATHSIG: Final = 1
+_LAUNCH: Final = str(Path(__file__).with_name("embedded_launch.py"))
 _PORT_TAKEN: Final = "could not create any TCP/IP sockets"
 _LOG_LIMIT: Final = 16 * 1024 * 1024
 
@@ -272,8 +271,10 @@ def _spawn(layout: Layout, program: str, *arguments: str, log: IO[bytes]) -> _Ch
     user = layout.user
     # The settings of a client of some other server must not reach this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    ids = [str(user.uid), str(user.gid)] if user.is_another else ["-", "-"]
+    # Without a change of user or a function to call in between, subprocess does not fork.
     process = subprocess.Popen(
-        [str(layout.programs / program), *arguments],
+        [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), *ids, str(layout.programs / program), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -281,30 +282,8 @@ def _spawn(layout: Layout, program: str, *arguments: str, log: IO[bytes]) -> _Ch
         env=environment,
         # A group of its own: ^C on the terminal is for us, who stop it last.
         process_group=0,
-        preexec_fn=_die_with_parent(),
-        user=user.uid if user.is_another else None,
-        group=user.gid if user.is_another else None,
-        extra_groups=[] if user.is_another else None,
     )
     return _Child(process)
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child runs before its program: have the kernel stop it when we die.
-
-    subprocess calls it after the change of user, which would clear the setting.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def arrange() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arrange
 
 
 def _open_log(path: Path) -> IO[bytes]:

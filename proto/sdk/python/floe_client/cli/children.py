@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
+_END_WITH_PARENT: Final = str(Path(__file__).with_name("end_with_parent.py"))
 _SHOWN_LOG_LINES: Final = 20
 _SHOWN_LOG_BYTES: Final = 64 * 1024
 
@@ -75,24 +74,13 @@ async def start(
 
     The kernel ends it when this process ends, a kill -9 included.
     """
-    parent = os.getpid()
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *(sys.executable, "-I", "-S", _END_WITH_PARENT, str(os.getpid()), *command),
             stdin=DEVNULL,
             stdout=PIPE if answers else output,
             stderr=output,
             env=dict(environment),
             start_new_session=True,
-            preexec_fn=lambda: _end_with_parent(parent),  # one prctl call; no threads hold locks here
         )
     return Child(name, process, log, time.monotonic())
-
-
-def _end_with_parent(parent: int) -> None:
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    # The parent may have died before the call: then no signal will ever come.
-    if os.getppid() != parent:
-        os._exit(1)
