@@ -146,6 +146,7 @@ class Dispatcher:
         self._replica = replica
         self._rules = rules
         self._seats: dict[SessionId, Seat] = {}
+        self._given_last: Lane | None = None
 
     @property
     def rules(self) -> Rules:
@@ -326,7 +327,8 @@ class Dispatcher:
         # For one lane of one session the claim itself is as cheap as the question.
         if not free or (len(free) > 1 and not await self._store.operations.claimable()):
             return 0
-        for seat, lane in sorted(free, key=lambda each: -each[0].free(each[1])):
+        # Lanes share the limits of catalogs, engines and labels: whichever always asked first would take all of them.
+        for seat, lane in sorted(free, key=lambda each: (each[1] is self._given_last, -each[0].free(each[1]))):
             # Read anew: what the other lane was given may have to run alone.
             if not (slots := seat.free(lane)):
                 continue
@@ -348,6 +350,7 @@ class Dispatcher:
                 seat.hold(operation)
                 seat.solo = operation.id if operation.solo else seat.solo
                 _order(seat, grant)
+                self._given_last = lane
                 handed += 1
         if handed:
             self._store.hints.give("events")

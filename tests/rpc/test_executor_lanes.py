@@ -137,3 +137,18 @@ async def test_two_lanes_that_wait_cost_one_question(plane: Plane) -> None:
         before = plane.store.statements
         assert await plane.dispatcher.hand_out() == 0
         assert plane.store.statements - before == 1
+
+
+async def test_lanes_that_share_a_limit_take_turns(plane: Plane) -> None:
+    await queued(plane, COMPACTION, COMPACTION, COMPACTION, EXPIRY, EXPIRY)
+    await plane.store.set_capacity({"engine:spark": 1})
+    given = []
+    async with scripted_executor(plane.channel) as executor:
+        await executor.hello(slots=2, metadata_slots=1)
+        for _ in range(4):
+            assert await plane.dispatcher.hand_out() == 1
+            (assignment,) = await taken(executor, 1)
+            given.append(assignment.WhichOneof("action"))
+            await executor.report(assignment.lease)
+
+    assert given == ["rewrite_data_files", "expire_snapshots"] * 2
