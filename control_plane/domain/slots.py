@@ -119,7 +119,7 @@ def decide(
         after = replace(target, slot=None, due=None, deferred=False, awaiting=operation)
     else:
         after = _at(target, _following(schedule, target, slot, finding, now))
-    if finding.verdict is not SlotVerdict.DEFERRED:
+    if finding.verdict is not SlotVerdict.DEFERRED and after.unmeasured_since is not None:
         after = replace(after, unmeasured_since=None)
     decision = clerk.decision(slot, finding, operation=operation if fires else finding.operation)
     opened = window(schedule, slot)
@@ -233,7 +233,7 @@ def _in_time(
 def _measured(target: Target, finding: Finding, now: datetime, *, deferred: bool) -> Target:
     """Since when it waits for a health report: from when nothing else held its slot back."""
     if finding.reason is not DecisionReason.NO_HEALTH:
-        return replace(target, unmeasured_since=None)
+        return target if target.unmeasured_since is None else replace(target, unmeasured_since=None)
     return target if deferred and target.unmeasured_since is not None else replace(target, unmeasured_since=now)
 
 
