@@ -15,6 +15,8 @@ from control_plane.domain.thresholds import DEFAULT, Thresholds
 from control_plane.ports.records import Clock, Store
 
 _MAX_AGE: Final = timedelta(seconds=30)
+_SHARE: Final = 10
+"""Whoever may wait reads all policies in one part of the time out of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class GoverningPolicies:
         self._clock = clock
         self._known: Governance | None = None
         self._read_at = 0.0
+        self._read_for = 0.0
         self._version = ""
 
     async def current(self) -> Governance:
@@ -70,8 +73,16 @@ class GoverningPolicies:
         if known is None or version != self._version:
             policies = (await self._store.policies.enabled()).policies
             known = Governance(policies, PolicyIndex(policies))
+            self._read_for = self._clock.monotonic() - asked
         self._known, self._version, self._read_at = known, version, asked
         return known
+
+    @property
+    def rest(self) -> timedelta:
+        """How long whoever may wait leaves the time to others before all policies are read again."""
+        if self._known is None:
+            return timedelta()
+        return max(timedelta(seconds=self._read_at + _SHARE * self._read_for - self._clock.monotonic()), timedelta())
 
     async def thresholds(self, table: TableName) -> Thresholds:
         """Those of the policy that governs the first operation of a run on the table."""

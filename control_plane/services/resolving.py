@@ -66,6 +66,8 @@ class ResolvingService:
         self._governing = governing
         self._rules = rules
         self._seen: frozenset[int] = frozenset()
+        self.rests: timedelta | None = None
+        """For how long changed policies are left alone, because reading all of them has just taken long."""
         self._progress: dict[int, _Progress] = {}
 
     async def step(self, term: Term) -> bool:
@@ -76,7 +78,11 @@ class ResolvingService:
     async def _spread(self, term: Term) -> bool:
         changes = await self._store.scheduling.policy_changes(limit=_CHANGES)
         ids = frozenset(change.id for change in changes)
+        self.rests = None
         if not ids <= self._seen:
+            if wait := self._governing.rest:
+                self.rests = wait
+                return False
             # Before any table is marked by one of them: what is resolved from now on goes by what it says.
             await self._governing.latest()
         self._seen = ids

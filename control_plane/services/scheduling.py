@@ -86,7 +86,10 @@ class Scheduler:
         if self._enabled:
             more = await self._decide(term) or more
         await self._stamp(term, anyway=not more)
-        return NOTHING if more else await self._pause()
+        if more:
+            return NOTHING
+        pause = await self._pause()
+        return pause if self._resolving.rests is None else min(pause, max(self._resolving.rests, _SHORTEST_PAUSE))
 
     async def _stamp(self, term: Term, *, anyway: bool) -> None:
         """Show others that this leader gets things done."""

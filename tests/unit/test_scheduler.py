@@ -555,6 +555,35 @@ async def test_what_is_triggered_by_hand_counts_against_the_budget_and_is_not_re
     assert Counter(one.reason for one in await replica.decisions()) == {"overlap": 1, "budget": 2}
 
 
+async def test_many_policies_that_change_one_after_the_other_are_not_all_read_for_each(
+    replica: Replica, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading that takes a second is followed by nine in which the leader, and all calls beside it, go on."""
+    read = type(replica.store.policies).enabled
+    readings = 0
+
+    async def slow(policies: Any) -> Any:
+        nonlocal readings
+        readings += 1
+        clock.advance(SECOND)
+        return await read(policies)
+
+    monkeypatch.setattr(type(replica.store.policies), "enabled", slow)
+    await replica.register(replica.policy(**EVERY_MINUTE))
+    await replica.work()
+    assert readings == 1
+    for number in range(5):
+        await replica.store.policies.create(replica.policy(f"more{number}", priority=number, **EVERY_MINUTE))
+        pause = await replica.work()
+        assert readings == 1
+        assert pause <= 9 * SECOND, "it comes back to them by itself"
+    clock.advance(9 * SECOND)
+    await replica.work()
+    assert readings == 2
+    (facts,) = await replica.store.scheduling.facts(replica.table().name)
+    assert facts.target.policy == "more4"
+
+
 async def test_schedules_can_be_turned_off_and_are_kept(store: Store, clock: ManualClock) -> None:
     off = Replica(store, clock, enabled=False)
     (table,) = await off.register(off.policy(**EVERY_MINUTE))
