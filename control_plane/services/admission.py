@@ -79,7 +79,7 @@ class Admission:
         first_waiting: Mapping[PolicyName, datetime],
     ) -> None:
         self._pass = current
-        self._first_waiting = first_waiting
+        self._first_waiting = dict(first_waiting)
         self._now = now
         self._rules = rules
         self._floors = floors
@@ -108,6 +108,10 @@ class Admission:
     def place(self, facts: SlotFacts) -> datetime:
         """Where it stands among others of its policy that want the same budget."""
         return facts.target.place or place_of(facts, cost=self.cost(facts), now=self._now, rules=self._rules)
+
+    def keep_waiting(self, policy: Policy, place: datetime) -> None:
+        """It found no room, and those behind it must not pass it by."""
+        self._first_waiting[policy.name] = min(place, self._first_waiting.get(policy.name, place))
 
     def charge(self, policy: Policy, facts: SlotFacts, cost: Charge) -> Charge | None:
         """Count it. None if the policy has no budget, and nothing needs to be kept of it."""

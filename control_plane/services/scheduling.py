@@ -217,6 +217,8 @@ class Scheduler:
             return Settled(replace(facts.target, due=now + _BROKEN_PAUSE))
         if judgement.wants_inspection:
             self._discovery.inspect_soon(facts.table.name)
+        if judgement.target.place is not None:
+            admission.keep_waiting(policy, judgement.target.place)
         charge = admission.charge(policy, facts, cost) if operation is not None else None
         return Settled(judgement.target, judgement.decisions, operation, charge)
 

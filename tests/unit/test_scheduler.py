@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import pytest
 
+from control_plane.domain.catalog import Table
 from control_plane.domain.floors import Floors
 from control_plane.domain.health import HealthMetrics, Metric, assess
 from control_plane.domain.identifiers import CatalogName, OperationType, PolicyName
 from control_plane.domain.observation import ObservationError, ObservationKind
 from control_plane.domain.operation import OperationState
 from control_plane.domain.policy import Policy
-from control_plane.domain.scheduling import DecisionReason, PolicyMode, SlotFacts, SlotVerdict
+from control_plane.domain.scheduling import DecisionReason, PolicyMode, Settled, SlotFacts, SlotVerdict
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.domain.slots import Judgement, decide
 from control_plane.domain.thresholds import DEFAULT
@@ -442,10 +443,7 @@ async def _ran(replica: Replica, *, hours: int, **policy: Any) -> Counter[str]:
     """How often each table of six ran under an hourly schedule; every operation is done at once."""
     tables = await replica.register(replica.policy(**_hourly(**policy)), tables=6)
     for number, table in enumerate(tables):
-        metrics = {"data_file_count": Metric.exact(100.0), "reducible_bytes": Metric.exact(100.0 * (number + 1))}
-        await replica.store.tables.save_report(
-            table.name, table.uuid, assess(HealthMetrics.measured(metrics.items()), DEFAULT, now=replica.clock.now())
-        )
+        await _reducible(replica, table, 100.0 * (number + 1))
     await replica.work()
     holder = await replica.scene.attach()
     for _ in range(hours * 60):
@@ -471,6 +469,32 @@ async def test_a_large_table_is_not_passed_by_for_ever_by_small_ones(replica: Re
 
     assert ran["t5"] >= 1, "it needs the whole budget"
     assert min(ran.values()) >= 1
+
+
+async def test_a_small_one_does_not_pass_by_a_large_one_that_is_decided_with_it(replica: Replica) -> None:
+    budget: dict[str, Any] = {"budget": {"perHour": {"bytes": 600}}}
+    tables = await replica.register(replica.policy(**_hourly(**budget)), tables=3)
+    for table, size in zip(tables, (100.0, 500.0, 200.0), strict=True):
+        await _reducible(replica, table, size)
+    await replica.work()
+    assert replica.term is not None
+    async with replica.store.scheduling.in_term(replica.term) as now:
+        for hours, table in enumerate(tables, start=1):
+            (facts,) = await replica.store.scheduling.facts(table.name)
+            waits = replace(facts.target, waiting_since=now - hours * HOUR, due=now + HOUR)
+            await replica.store.scheduling.settle([Settled(waits)])
+    replica.clock.advance(HOUR)
+    await replica.work()
+
+    verdicts = {one.table.name: one.verdict for one in await replica.decisions()}
+    assert verdicts == {"t2": FIRED, "t1": DEFERRED, "t0": DEFERRED}
+
+
+async def _reducible(replica: Replica, table: Table, size: float) -> None:
+    """Keep a report by which a rewrite has so many bytes to rewrite."""
+    metrics = {"data_file_count": Metric.exact(100.0), "reducible_bytes": Metric.exact(size)}
+    report = assess(HealthMetrics.measured(metrics.items()), DEFAULT, now=replica.clock.now())
+    await replica.store.tables.save_report(table.name, table.uuid, report)
 
 
 async def test_what_waits_for_a_budget_is_woken_by_what_runs_and_not_by_looking(replica: Replica) -> None:
