@@ -13,7 +13,8 @@ from control_plane.domain.identifiers import CatalogName, TableName
 from control_plane.domain.scheduling_rules import SchedulingRules
 from control_plane.ports.records import Store
 
-_SET: Final = 500
+_SET: Final = 100
+"""Tables at a time: their reports are read between two turns of everybody else."""
 _OVERLAP: Final = timedelta(seconds=30)
 """What is kept now may bear a time that lies as far back: it is regarded once more."""
 
