@@ -9,7 +9,7 @@ import os
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -204,9 +204,17 @@ class ManifestFiles:
         """In a thread of its own, with a cursor of its own: DuckDB decodes a file in one thread."""
         connection = self.connection.cursor()
         with TemporaryDirectory(dir=self._scratch) as folder:
-            fetched = list(
-                readers.map(lambda each: fetch(io, each[1], each[0], Path(folder)), enumerate(batch.manifests))
-            )
+            fetching = [
+                readers.submit(fetch, io, manifest, number, Path(folder))
+                for number, manifest in enumerate(batch.manifests)
+            ]
+            try:
+                fetched = [reading.result() for reading in fetching]
+            finally:
+                # Of a batch that failed others are still being written, into a folder that is about to go.
+                for reading in fetching:
+                    reading.cancel()
+                wait(fetching)
             alike: defaultdict[tuple[bytes, bool], list[Fetched]] = defaultdict(list)
             for each in fetched:
                 alike[each.schema, each.manifest.content == ManifestContent.DELETES].append(each)

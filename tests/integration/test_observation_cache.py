@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 
 from executor.config import ObservationConfig
@@ -14,6 +17,7 @@ from executor.observation.avro import connect
 from executor.observation.errors import Invalid
 from executor.observation.lane import ObservationLane
 from executor.observation.manifest_cache import ManifestCache
+from executor.observation.manifest_entries import Fetched, fetch
 from executor.observation.manifests import ManifestFiles
 from executor.observation.model import InspectTable, Knowledge, Measurements, ScanMode
 from executor.observation.settings import LaneSettings
@@ -195,3 +199,27 @@ def test_a_long_reading_that_fails_is_not_lost(
     # Nothing is left of it where rows are counted, either.
     assert read.connection.execute("SELECT count(*) FROM files").fetchall() == [(0,)]
     assert len(read.load(table.io, wanted[:-1])) == len(wanted) - 1
+
+
+def test_a_manifest_that_cannot_be_read_is_told_though_others_are_still_being_written(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a batch goes once nobody writes into it: else its end would be the error that is told."""
+    failed = threading.Event()
+
+    def slow(io: FileIO, manifest: ManifestFile, number: int, folder: Path) -> Fetched:
+        if number == 0:
+            failed.set()
+            raise Invalid("cannot be decoded")
+        assert failed.wait(10)
+        for part in range(2_000):
+            (folder / f"{number}-{part}").touch()
+        return fetch(io, manifest, number, folder)
+
+    monkeypatch.setattr("executor.observation.manifests.fetch", slow)
+    read = ManifestFiles(connect(temporary=tmp_path), tmp_path)
+    snapshot = table.refresh().current_snapshot()
+    assert snapshot is not None
+
+    with pytest.raises(Invalid, match="cannot be decoded"):
+        read.load(table.io, snapshot.manifests(table.io))
