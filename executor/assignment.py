@@ -149,6 +149,31 @@ class ExpireSnapshots:
     """Exactly these (expireSnapshotIds); empty: by age and count."""
 
 
+class PrefixMismatchMode(StrEnum):
+    """What happens where a file is referenced under another scheme or authority. It is kept either way."""
+
+    ERROR = "ERROR"
+    IGNORE = "IGNORE"
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanCleanup:
+    """Which unreferenced files are orphans, and how many may go at most."""
+
+    older_than: datetime
+    floor: datetime
+    """The deployment's floor: no file that was changed after this instant may go."""
+    max_files: int
+    max_share_of_table: float
+    """Of all files under the table's location."""
+    max_bytes: int | None = None
+    prefix_mismatch_mode: PrefixMismatchMode = PrefixMismatchMode.ERROR
+    equal_schemes: Mapping[str, str] = field(default_factory=dict)
+    equal_authorities: Mapping[str, str] = field(default_factory=dict)
+    location: str = ""
+    """A folder of the table's location; empty: all of it."""
+
+
 Action = RewriteDataFiles | ExpireSnapshots
 
 

@@ -102,6 +102,29 @@ def expiry(message: pb.ExpireSnapshots) -> own.ExpireSnapshots:
     )
 
 
+def orphan_cleanup(message: pb.OrphanCleanup) -> own.OrphanCleanup:
+    """Raises `UnknownRequest` without its two instants or its caps."""
+    if not message.HasField("older_than") or not message.HasField("floor"):
+        raise UnknownRequest("orphan_cleanup: older_than and floor must both be set; without them nothing is removed")
+    if message.max_files < 1 or not 0 < message.max_share_of_table <= 1:
+        raise UnknownRequest("orphan_cleanup: max_files and max_share_of_table must be set; nothing goes without caps")
+    try:
+        mode = own.PrefixMismatchMode(message.prefix_mismatch_mode or own.PrefixMismatchMode.ERROR)
+    except ValueError as unknown:
+        raise UnknownRequest(f"orphan_cleanup: {unknown}; upgrade this executor") from unknown
+    return own.OrphanCleanup(
+        older_than=_time(message.older_than),
+        floor=_time(message.floor),
+        max_files=message.max_files,
+        max_share_of_table=message.max_share_of_table,
+        max_bytes=message.max_bytes if message.HasField("max_bytes") else None,
+        prefix_mismatch_mode=mode,
+        equal_schemes=dict(message.equal_schemes),
+        equal_authorities=dict(message.equal_authorities),
+        location=message.location,
+    )
+
+
 def catalog(message: pb.CatalogRecord) -> own.Catalog:
     return own.Catalog(
         name=message.name,

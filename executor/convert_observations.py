@@ -23,6 +23,7 @@ Request = (
     | model.GatherEvidence
     | model.VerifyOperation
     | model.PlanExpiry
+    | model.ListOrphans
 )
 Answer = (
     model.TableNames
@@ -32,6 +33,7 @@ Answer = (
     | model.Evidence
     | model.Verification
     | model.ExpiryPlan
+    | model.OrphanPlan
 )
 
 OBSERVATION_KINDS: Final = tuple(
@@ -61,6 +63,8 @@ def request(message: pb.Observe) -> Request:
             return _verification(table, message.verify_operation)
         case "plan_expiry":
             return model.PlanExpiry(table, convert.expiry(message.plan_expiry.action))
+        case "list_orphans":
+            return model.ListOrphans(table, convert.orphan_cleanup(message.list_orphans.action))
         case _:
             raise UnknownRequest("this executor's version does not know the kind of the observation; upgrade it")
 
@@ -120,6 +124,8 @@ def to_wire(
             message.verdict.CopyFrom(_verdict(answer))
         case model.ExpiryPlan():
             message.expiry_plan.CopyFrom(_expiry_plan(answer))
+        case model.OrphanPlan():
+            message.orphan_plan.CopyFrom(_orphan_plan(answer))
     return message
 
 
@@ -190,4 +196,25 @@ def _expiry_plan(answer: model.ExpiryPlan) -> pb.ExpiryPlan:
         plan.newest_expiring_time.FromDatetime(answer.newest_expiring)
     if answer.oldest_retained is not None:
         plan.oldest_retained_time.FromDatetime(answer.oldest_retained)
+    return plan
+
+
+def _orphan_plan(answer: model.OrphanPlan) -> pb.OrphanPlan:
+    plan = pb.OrphanPlan(
+        table=_loaded_table(answer.table),
+        file_count=answer.files,
+        total_bytes=answer.size,
+        remaining_count=answer.remaining,
+        listed_count=answer.listed_files,
+        listed_bytes=answer.listed_size,
+        young_count=answer.young,
+        sample_paths=answer.sample,
+        digest=answer.digest,
+        exceeded_caps=answer.exceeded,
+        refusal=answer.refusal,
+    )
+    if answer.oldest is not None:
+        plan.oldest_time.FromDatetime(answer.oldest)
+    if answer.newest is not None:
+        plan.newest_time.FromDatetime(answer.newest)
     return plan

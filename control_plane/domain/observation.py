@@ -32,6 +32,7 @@ class ObservationKind(StrEnum):
     GATHER_EVIDENCE = "GATHER_EVIDENCE"
     VERIFY_OPERATION = "VERIFY_OPERATION"
     PLAN_EXPIRY = "PLAN_EXPIRY"
+    LIST_ORPHANS = "LIST_ORPHANS"
 
 
 class ScanMode(StrEnum):
@@ -82,7 +83,7 @@ class ObservationRequest:
     scan_mode: ScanMode = ScanMode.AUTO
     """INSPECT_TABLE."""
     action: Mapping[str, Any] = field(default_factory=dict)
-    """PLAN_EXPIRY: the action that would be planned for an attempt."""
+    """PLAN_EXPIRY, LIST_ORPHANS: the action that would be planned for an attempt."""
 
     @property
     def target(self) -> str:
@@ -185,7 +186,41 @@ class ExpiryPlan:
     """Why an attempt would refuse to expire anything; empty if it would not."""
 
 
-Answer = ObservationError | TableNames | LoadedTable | CatalogChecks | Measurements | Evidence | Verdict | ExpiryPlan
+@dataclass(frozen=True, slots=True)
+class OrphanPlan:
+    """What a removal of orphan files would take from the table's location as it was listed."""
+
+    table: LoadedTable
+    files: int = 0
+    """Of one operation; `remaining` are those beyond what one takes."""
+    bytes: int = 0
+    remaining: int = 0
+    oldest_time: datetime | None = None
+    newest_time: datetime | None = None
+    listed_files: int = 0
+    listed_bytes: int = 0
+    young_files: int = 0
+    """Unreferenced too, but not old enough."""
+    sample: Sequence[str] = ()
+    digest: str = ""
+    """Of the whole list: the same digest stands for the same files."""
+    exceeded: Sequence[str] = ()
+    """The caps of the action that the orphans are beyond."""
+    refusal: str = ""
+    """Why an attempt would refuse to remove anything; empty if it would not."""
+
+
+Answer = (
+    ObservationError
+    | TableNames
+    | LoadedTable
+    | CatalogChecks
+    | Measurements
+    | Evidence
+    | Verdict
+    | ExpiryPlan
+    | OrphanPlan
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ _WANTED: Final = {
     ObservationKind.GATHER_EVIDENCE: "gather evidence",
     ObservationKind.VERIFY_OPERATION: "verify an operation",
     ObservationKind.PLAN_EXPIRY: "plan an expiry",
+    ObservationKind.LIST_ORPHANS: "list orphan files",
 }
 
 

@@ -337,7 +337,7 @@ class RecoveryService:
                 await self._use_verdict(observation)
             case ObservationKind.LIST_TABLES | ObservationKind.LOAD_TABLE | ObservationKind.INSPECT_TABLE:
                 await self._sightings.keep(observation)
-            case ObservationKind.CHECK_CATALOG | ObservationKind.PLAN_EXPIRY:
+            case ObservationKind.CHECK_CATALOG | ObservationKind.PLAN_EXPIRY | ObservationKind.LIST_ORPHANS:
                 pass  # Whoever asked is waiting for it.
 
 

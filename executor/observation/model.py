@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from executor.assignment import Catalog, ExpireSnapshots, OperationId, OperationType, Stamp, Table
+from executor.assignment import Catalog, ExpireSnapshots, OperationId, OperationType, OrphanCleanup, Stamp, Table
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -192,6 +192,32 @@ class ExpiryPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class OrphanPlan:
+    """The files under a table's location that nothing of the table references, and that are old enough to go."""
+
+    table: LoadedTable
+    files: int = 0
+    size: int = 0
+    remaining: int = 0
+    """Orphans beyond those: more than one operation takes."""
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    listed_files: int = 0
+    """All files under the table's location; hidden ones and links are not looked at."""
+    listed_size: int = 0
+    young: int = 0
+    """Unreferenced, but not old enough."""
+    sample: Sequence[str] = ()
+    """Some of the files, the oldest first."""
+    digest: str = ""
+    """SHA-256 over all paths, sizes and times of modification, the oldest first."""
+    exceeded: Sequence[str] = ()
+    """The caps that the orphans are beyond."""
+    refusal: str = ""
+    """Why nothing may be removed; then nothing is listed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checksum:
     """Row count and an order-independent sum over all rows.
 
@@ -270,6 +296,14 @@ class PlanExpiry(Request[ExpiryPlan]):
 
     table: Table
     action: ExpireSnapshots
+
+
+@dataclass(frozen=True, slots=True)
+class ListOrphans(Request[OrphanPlan]):
+    """List what a removal of orphan files would take, and change nothing."""
+
+    table: Table
+    action: OrphanCleanup
 
 
 @dataclass(frozen=True, slots=True)

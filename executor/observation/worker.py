@@ -32,12 +32,14 @@ from executor.observation.model import (
     ContentChecksum,
     GatherEvidence,
     InspectTable,
+    ListOrphans,
     ListTables,
     LoadTable,
     PlanExpiry,
     Request,
     VerifyOperation,
 )
+from executor.observation.orphans import list_orphans
 from executor.observation.rows import content_checksum
 from executor.observation.settings import LaneSettings
 from executor.observation.verification import verify
@@ -94,6 +96,9 @@ class Observer:
             case PlanExpiry():
                 with self._access.table(request.table) as table:
                     return foresee(request, table)
+            case ListOrphans():
+                with self._access.table(request.table) as table:
+                    return list_orphans(request, table, self._scratch)
             case ContentChecksum():
                 with self._access.table(request.table) as table:
                     return content_checksum(table, self._files, self._scratch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from control_plane.domain.observation import (
     ObservationError,
     ObservationKind,
     ObservationRequest,
+    OrphanPlan,
     ScanMode,
     SnapshotRef,
     TableNames,
@@ -31,7 +33,7 @@ from executor.observation import model
 from executor.observation.errors import ObservationError as LookFailed
 from executor.observation.lane import ObservationLane
 from tests.support import factories
-from tests.support.iceberg import MESSY_SCHEMA, RestCatalog, messy_table
+from tests.support.iceberg import MESSY_SCHEMA, RestCatalog, messy_table, on_disk
 
 LAKE = CatalogName("lake")
 
@@ -184,6 +186,31 @@ async def test_another_table_of_the_name_is_not_planned_for(
 
     assert isinstance(answer, ObservationError)
     assert answer.kind == "NOT_FOUND"
+
+
+async def test_orphan_files_are_listed_with_their_figures(ask: Ask, table: Table) -> None:
+    lost = on_disk(table.metadata.location) / "data" / "lost.parquet"
+    lost.write_text("four")
+    old = datetime(2026, 1, 1, tzinfo=UTC)
+    os.utime(lost, (old.timestamp(), old.timestamp()))
+    action = {
+        "older_than": "2026-01-02T00:00:00Z",
+        "floor": "2026-01-03T00:00:00Z",
+        "prefix_mismatch_mode": "ERROR",
+        "equal_schemes": {"s3a": "s3"},
+        "equal_authorities": {},
+        "max_files": 5,
+        "max_share_of_table": 0.01,
+    }
+
+    plan = await ask(asked(ObservationKind.LIST_ORPHANS, table, action=action))
+
+    assert isinstance(plan, OrphanPlan)
+    assert (plan.files, plan.bytes, plan.remaining, plan.young_files) == (1, 4, 0, 0)
+    assert (plan.oldest_time, plan.newest_time, plan.sample) == (old, old, (str(lost),))
+    assert [cap.split()[0] for cap in plan.exceeded] == ["maxShareOfTable"]
+    assert (len(plan.digest), plan.refusal) == (64, "")
+    assert lost.exists()
 
 
 @pytest.mark.parametrize(

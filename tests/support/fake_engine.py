@@ -167,6 +167,8 @@ class FakeLane:
             case model.PlanExpiry(table):
                 # As in its engine, nothing is ever too old.
                 return model.ExpiryPlan(self._table(table.catalog, table.namespace, table.name, uuid=table.uuid))
+            case model.ListOrphans(table):
+                return model.OrphanPlan(self._table(table.catalog, table.namespace, table.name, uuid=table.uuid))
         raise Invalid(f"the fake lane does not know {type(request).__name__}")
 
     async def warm(self) -> None:

@@ -25,6 +25,7 @@ ALL_KINDS = (
     "GATHER_EVIDENCE",
     "VERIFY_OPERATION",
     "PLAN_EXPIRY",
+    "LIST_ORPHANS",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Literal, assert_never
+from typing import assert_never
 
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,6 +21,7 @@ from control_plane.domain.observation import (
     Observation,
     ObservationError,
     ObservationKind,
+    OrphanPlan,
     SnapshotRef,
     Stamp,
     StampedSnapshot,
@@ -41,6 +42,7 @@ from control_plane.services.dispatch import Look
 from floe.execution.v1 import assignment_pb2 as pb
 
 MAX_REFS = 10_000
+MAX_PATHS = 100
 
 
 def look_to_proto(look: Look) -> pb.Observe:
@@ -84,6 +86,9 @@ def look_to_proto(look: Look) -> pb.Observe:
         case ObservationKind.PLAN_EXPIRY:
             observe.plan_expiry.SetInParent()
             json_format.ParseDict(dict(request.action), observe.plan_expiry.action)
+        case ObservationKind.LIST_ORPHANS:
+            observe.list_orphans.SetInParent()
+            json_format.ParseDict(dict(request.action), observe.list_orphans.action)
         case other:
             assert_never(other)
     return observe
@@ -115,6 +120,8 @@ def answer_from_proto(catalog: CatalogName, answer: pb.Observation) -> Answer:
             return Verdict(VerificationVerdict(answer.verdict.verdict), findings)
         case "expiry_plan":
             return _expiry_plan(answer.expiry_plan)
+        case "orphan_plan":
+            return _orphan_plan(answer.orphan_plan)
         case _:
             return ObservationError("INTERNAL", "the executor's answer is empty, or of a kind that is not known here")
 
@@ -145,9 +152,27 @@ def _expiry_plan(plan: pb.ExpiryPlan) -> ExpiryPlan:
         retained=tuple(plan.retained_snapshot_ids[:MAX_SNAPSHOTS]),
         expiring_count=max(0, plan.expiring_count),
         retained_count=max(0, plan.retained_count),
-        newest_expiring_time=_instant(plan, "newest_expiring_time"),
-        oldest_retained_time=_instant(plan, "oldest_retained_time"),
+        newest_expiring_time=_time_of(plan, "newest_expiring_time"),
+        oldest_retained_time=_time_of(plan, "oldest_retained_time"),
         refs=tuple(SnapshotRef(text(ref.name, 255), ref.snapshot_id, ref.is_branch) for ref in plan.refs[:MAX_REFS]),
+        refusal=text(plan.refusal, MAX_TEXT),
+    )
+
+
+def _orphan_plan(plan: pb.OrphanPlan) -> OrphanPlan:
+    return OrphanPlan(
+        table=_loaded(plan.table),
+        files=max(0, plan.file_count),
+        bytes=max(0, plan.total_bytes),
+        remaining=max(0, plan.remaining_count),
+        oldest_time=_time_of(plan, "oldest_time"),
+        newest_time=_time_of(plan, "newest_time"),
+        listed_files=max(0, plan.listed_count),
+        listed_bytes=max(0, plan.listed_bytes),
+        young_files=max(0, plan.young_count),
+        sample=tuple(text(path, MAX_TEXT) for path in plan.sample_paths[:MAX_PATHS]),
+        digest=text(plan.digest, 64),
+        exceeded=tuple(text(cap, MAX_TEXT) for cap in plan.exceeded_caps[:10]),
         refusal=text(plan.refusal, MAX_TEXT),
     )
 
@@ -187,9 +212,10 @@ def _finding(check: pb.Check) -> Finding:
     return Finding(text(check.check, 100), check.passed, text(check.detail, MAX_TEXT), text(check.hint, MAX_TEXT))
 
 
-def _instant(message: pb.ExpiryPlan, field: Literal["newest_expiring_time", "oldest_retained_time"]) -> datetime | None:
+def _time_of(message: pb.ExpiryPlan | pb.OrphanPlan, field: str) -> datetime | None:
+    """The time in a field that may be unset; None too for a time that a table's metadata made up."""
     time: Timestamp = getattr(message, field)
     try:
-        return time.ToDatetime(tzinfo=UTC) if message.HasField(field) else None
+        return time.ToDatetime(tzinfo=UTC) if any(set_.name == field for set_, _ in message.ListFields()) else None
     except (OverflowError, ValueError):
-        return None  # A time that a table's metadata made up.
+        return None

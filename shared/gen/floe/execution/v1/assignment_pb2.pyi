@@ -40,6 +40,8 @@ class _ObservationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Obser
     """An independent reading of a table after an operation."""
     OBSERVATION_KIND_PLAN_EXPIRY: _ObservationKind.ValueType  # 7
     """What an expiry would take from the table as it is now. Nothing is changed."""
+    OBSERVATION_KIND_LIST_ORPHANS: _ObservationKind.ValueType  # 8
+    """What a removal of orphan files would take from the storage as it is now. Nothing is changed."""
 
 class ObservationKind(_ObservationKind, metaclass=_ObservationKindEnumTypeWrapper):
     """What an executor can be asked to look at."""
@@ -57,6 +59,8 @@ OBSERVATION_KIND_VERIFY_OPERATION: ObservationKind.ValueType  # 6
 """An independent reading of a table after an operation."""
 OBSERVATION_KIND_PLAN_EXPIRY: ObservationKind.ValueType  # 7
 """What an expiry would take from the table as it is now. Nothing is changed."""
+OBSERVATION_KIND_LIST_ORPHANS: ObservationKind.ValueType  # 8
+"""What a removal of orphan files would take from the storage as it is now. Nothing is changed."""
 Global___ObservationKind: _TypeAlias = ObservationKind  # noqa: Y015
 
 @_typing.final
@@ -788,6 +792,109 @@ class ExpireSnapshots(_message.Message):
 Global___ExpireSnapshots: _TypeAlias = ExpireSnapshots  # noqa: Y015
 
 @_typing.final
+class OrphanCleanup(_message.Message):
+    """Removes what lies under the table's location and is referenced by nothing of it, with cut-offs that were made absolute when it
+    was planned.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EqualSchemesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class EqualAuthoritiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    OLDER_THAN_FIELD_NUMBER: _builtins.int
+    FLOOR_FIELD_NUMBER: _builtins.int
+    PREFIX_MISMATCH_MODE_FIELD_NUMBER: _builtins.int
+    EQUAL_SCHEMES_FIELD_NUMBER: _builtins.int
+    EQUAL_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    MAX_FILES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_SHARE_OF_TABLE_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    prefix_mismatch_mode: _builtins.str
+    """ERROR or IGNORE: what happens where a file is referenced under another scheme or authority. It is kept either way."""
+    max_files: _builtins.int
+    max_bytes: _builtins.int
+    max_share_of_table: _builtins.float
+    """Of all files under the table's location."""
+    location: _builtins.str
+    """A folder of the table's location; absent: all of it."""
+    @_builtins.property
+    def older_than(self) -> _timestamp_pb2.Timestamp:
+        """Only files that were last changed before both instants."""
+
+    @_builtins.property
+    def floor(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def equal_schemes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def equal_authorities(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        older_than: _timestamp_pb2.Timestamp | None = ...,
+        floor: _timestamp_pb2.Timestamp | None = ...,
+        prefix_mismatch_mode: _builtins.str = ...,
+        equal_schemes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        equal_authorities: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        max_files: _builtins.int = ...,
+        max_bytes: _builtins.int | None = ...,
+        max_share_of_table: _builtins.float = ...,
+        location: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_location", b"_location", "_max_bytes", b"_max_bytes", "floor", b"floor", "location", b"location", "max_bytes", b"max_bytes", "older_than", b"older_than"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_location", b"_location", "_max_bytes", b"_max_bytes", "equal_authorities", b"equal_authorities", "equal_schemes", b"equal_schemes", "floor", b"floor", "location", b"location", "max_bytes", b"max_bytes", "max_files", b"max_files", "max_share_of_table", b"max_share_of_table", "older_than", b"older_than", "prefix_mismatch_mode", b"prefix_mismatch_mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__location: _TypeAlias = _typing.Literal["location"]  # noqa: Y015
+    _WhichOneofArgType__location: _TypeAlias = _typing.Literal["_location", b"_location"]  # noqa: Y015
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__location) -> _WhichOneofReturnType__location | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+
+Global___OrphanCleanup: _TypeAlias = OrphanCleanup  # noqa: Y015
+
+@_typing.final
 class Ack(_message.Message):
     """I have it. The lease's first deadline counts from the send of this message."""
 
@@ -1285,6 +1392,7 @@ class Observe(_message.Message):
     GATHER_EVIDENCE_FIELD_NUMBER: _builtins.int
     VERIFY_OPERATION_FIELD_NUMBER: _builtins.int
     PLAN_EXPIRY_FIELD_NUMBER: _builtins.int
+    LIST_ORPHANS_FIELD_NUMBER: _builtins.int
     observation_id: _builtins.str
     epoch: _builtins.int
     """The number of this hand-out; an answer under an older one is dropped."""
@@ -1311,6 +1419,8 @@ class Observe(_message.Message):
     def verify_operation(self) -> Global___VerifyOperation: ...
     @_builtins.property
     def plan_expiry(self) -> Global___PlanExpiry: ...
+    @_builtins.property
+    def list_orphans(self) -> Global___ListOrphans: ...
     def __init__(
         self,
         *,
@@ -1327,12 +1437,13 @@ class Observe(_message.Message):
         gather_evidence: Global___GatherEvidence | None = ...,
         verify_operation: Global___VerifyOperation | None = ...,
         plan_expiry: Global___PlanExpiry | None = ...,
+        list_orphans: Global___ListOrphans | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_tables", b"list_tables", "load_table", b"load_table", "plan_expiry", b"plan_expiry", "request", b"request", "table", b"table", "timeout", b"timeout", "verify_operation", b"verify_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_orphans", b"list_orphans", "list_tables", b"list_tables", "load_table", b"load_table", "plan_expiry", b"plan_expiry", "request", b"request", "table", b"table", "timeout", b"timeout", "verify_operation", b"verify_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "epoch", b"epoch", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_tables", b"list_tables", "load_table", b"load_table", "observation_id", b"observation_id", "plan_expiry", b"plan_expiry", "request", b"request", "table", b"table", "timeout", b"timeout", "traceparent", b"traceparent", "verify_operation", b"verify_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "check_catalog", b"check_catalog", "epoch", b"epoch", "gather_evidence", b"gather_evidence", "inspect_table", b"inspect_table", "list_orphans", b"list_orphans", "list_tables", b"list_tables", "load_table", b"load_table", "observation_id", b"observation_id", "plan_expiry", b"plan_expiry", "request", b"request", "table", b"table", "timeout", b"timeout", "traceparent", b"traceparent", "verify_operation", b"verify_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["list_tables", "load_table", "check_catalog", "inspect_table", "gather_evidence", "verify_operation", "plan_expiry"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["list_tables", "load_table", "check_catalog", "inspect_table", "gather_evidence", "verify_operation", "plan_expiry", "list_orphans"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -1500,6 +1611,28 @@ class PlanExpiry(_message.Message):
 Global___PlanExpiry: _TypeAlias = PlanExpiry  # noqa: Y015
 
 @_typing.final
+class ListOrphans(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def action(self) -> Global___OrphanCleanup:
+        """As an attempt would be told it."""
+
+    def __init__(
+        self,
+        *,
+        action: Global___OrphanCleanup | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOrphans: _TypeAlias = ListOrphans  # noqa: Y015
+
+@_typing.final
 class Observation(_message.Message):
     """The answer to one Observe."""
 
@@ -1517,6 +1650,7 @@ class Observation(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     EXPIRY_PLAN_FIELD_NUMBER: _builtins.int
+    ORPHAN_PLAN_FIELD_NUMBER: _builtins.int
     observation_id: _builtins.str
     epoch: _builtins.int
     @_builtins.property
@@ -1543,6 +1677,8 @@ class Observation(_message.Message):
     def verdict(self) -> Global___Verdict: ...
     @_builtins.property
     def expiry_plan(self) -> Global___ExpiryPlan: ...
+    @_builtins.property
+    def orphan_plan(self) -> Global___OrphanPlan: ...
     def __init__(
         self,
         *,
@@ -1558,12 +1694,13 @@ class Observation(_message.Message):
         evidence: Global___Evidence | None = ...,
         verdict: Global___Verdict | None = ...,
         expiry_plan: Global___ExpiryPlan | None = ...,
+        orphan_plan: Global___OrphanPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "error", b"error", "evidence", b"evidence", "expiry_plan", b"expiry_plan", "loaded_table", b"loaded_table", "measurements", b"measurements", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "error", b"error", "evidence", b"evidence", "expiry_plan", b"expiry_plan", "loaded_table", b"loaded_table", "measurements", b"measurements", "orphan_plan", b"orphan_plan", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "epoch", b"epoch", "error", b"error", "evidence", b"evidence", "expiry_plan", b"expiry_plan", "loaded_table", b"loaded_table", "measurements", b"measurements", "observation_id", b"observation_id", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog_checks", b"catalog_checks", "elapsed", b"elapsed", "epoch", b"epoch", "error", b"error", "evidence", b"evidence", "expiry_plan", b"expiry_plan", "loaded_table", b"loaded_table", "measurements", b"measurements", "observation_id", b"observation_id", "orphan_plan", b"orphan_plan", "outcome", b"outcome", "table_names", b"table_names", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["error", "table_names", "loaded_table", "catalog_checks", "measurements", "evidence", "verdict", "expiry_plan"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["error", "table_names", "loaded_table", "catalog_checks", "measurements", "evidence", "verdict", "expiry_plan", "orphan_plan"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -1921,6 +2058,76 @@ class ExpiryPlan(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExpiryPlan: _TypeAlias = ExpiryPlan  # noqa: Y015
+
+@_typing.final
+class OrphanPlan(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    FILE_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    REMAINING_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    NEWEST_TIME_FIELD_NUMBER: _builtins.int
+    LISTED_COUNT_FIELD_NUMBER: _builtins.int
+    LISTED_BYTES_FIELD_NUMBER: _builtins.int
+    YOUNG_COUNT_FIELD_NUMBER: _builtins.int
+    SAMPLE_PATHS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    EXCEEDED_CAPS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    file_count: _builtins.int
+    """What one operation would take: at most 1,000,000 files, the oldest first."""
+    total_bytes: _builtins.int
+    remaining_count: _builtins.int
+    """Orphans beyond those."""
+    listed_count: _builtins.int
+    """All files under the table's location, without hidden ones and links."""
+    listed_bytes: _builtins.int
+    young_count: _builtins.int
+    """Unreferenced, but not old enough."""
+    digest: _builtins.str
+    """SHA-256 over the paths, sizes and times of the files, in hexadecimal."""
+    refusal: _builtins.str
+    """Why an attempt would refuse to remove anything; empty if it would not."""
+    @_builtins.property
+    def table(self) -> Global___LoadedTable: ...
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def newest_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def sample_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The oldest of the files, at most 100."""
+
+    @_builtins.property
+    def exceeded_caps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The caps that the orphans are beyond, one sentence each."""
+
+    def __init__(
+        self,
+        *,
+        table: Global___LoadedTable | None = ...,
+        file_count: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        remaining_count: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+        newest_time: _timestamp_pb2.Timestamp | None = ...,
+        listed_count: _builtins.int = ...,
+        listed_bytes: _builtins.int = ...,
+        young_count: _builtins.int = ...,
+        sample_paths: _abc.Iterable[_builtins.str] | None = ...,
+        digest: _builtins.str = ...,
+        exceeded_caps: _abc.Iterable[_builtins.str] | None = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newest_time", b"newest_time", "oldest_time", b"oldest_time", "table", b"table"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "exceeded_caps", b"exceeded_caps", "file_count", b"file_count", "listed_bytes", b"listed_bytes", "listed_count", b"listed_count", "newest_time", b"newest_time", "oldest_time", b"oldest_time", "refusal", b"refusal", "remaining_count", b"remaining_count", "sample_paths", b"sample_paths", "table", b"table", "total_bytes", b"total_bytes", "young_count", b"young_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrphanPlan: _TypeAlias = OrphanPlan  # noqa: Y015
 
 @_typing.final
 class SnapshotRef(_message.Message):
